@@ -1,0 +1,1 @@
+"""What is kept of remote bytes: the disk cache, the memory budget, fetching and read-ahead."""

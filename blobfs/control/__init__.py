@@ -1,0 +1,1 @@
+"""Messages and client of the control socket, where daemon and command line meet."""

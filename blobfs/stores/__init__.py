@@ -1,0 +1,1 @@
+"""Keys and bytes: one interface, its implementations, and the layers around them."""

@@ -1,0 +1,50 @@
+"""Name the small values that every layer passes around."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NewType
+
+InodeNo = NewType("InodeNo", int)
+"""A FUSE node id, which is also `st_ino`; 1 is the root."""
+
+HandleNo = NewType("HandleNo", int)
+"""An open file or directory, as the front-end names it."""
+
+ROOT_INODE = InodeNo(1)
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ByteRange:
+    """Bytes `start` up to, not including, `stop`."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop:
+            raise ValueError(f"not a byte range: start={self.start} stop={self.stop}")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __bool__(self) -> bool:
+        return self.stop > self.start
+
+    def clamp(self, size_bytes: int) -> "ByteRange":
+        """Return the part that lies inside an object of `size_bytes`."""
+        return ByteRange(min(self.start, size_bytes), min(self.stop, size_bytes))
+
+    def blocks(self, block_bytes: int) -> range:
+        """Return the numbers of the `block_bytes`-sized blocks that it touches."""
+        if not self:
+            return range(0)
+        return range(self.start // block_bytes, (self.stop - 1) // block_bytes + 1)
+
+    def split(self, at_most_bytes: int) -> Iterator["ByteRange"]:
+        """Yield it in order, in pieces of at most `at_most_bytes`."""
+        for start in range(self.start, self.stop, at_most_bytes):
+            yield ByteRange(start, min(start + at_most_bytes, self.stop))

@@ -1,0 +1,1 @@
+"""The file system as inode operations; knows no operating system and no FUSE."""

@@ -1,0 +1,1 @@
+"""The namespace of a mount: native objects now, the volume's own tree later."""
