@@ -48,3 +48,15 @@ class ByteRange:
         """Yield it in order, in pieces of at most `at_most_bytes`."""
         for start in range(self.start, self.stop, at_most_bytes):
             yield ByteRange(start, min(start + at_most_bytes, self.stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One version of one object's bytes: what an open file reads.
+
+    Two contents with equal fields have equal bytes, so caches may be keyed by it.
+    """
+
+    key: str
+    etag: str
+    size_bytes: int

@@ -142,7 +142,7 @@ class Store(ABC):
 
     @abstractmethod
     async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
-        """Delete `keys`; return what could not be deleted, and why. An absent key counts as deleted."""
+        """Delete `keys`; return those that could not be, and why. Absent counts as deleted."""
 
     async def aclose(self) -> None:  # noqa: B027 - most stores hold nothing that needs closing
         """Let go of connections and threads. The store is not used after this."""
