@@ -1,0 +1,266 @@
+"""Keep sorted tables of bytes in LMDB: the one place where lmdb is imported.
+
+Concurrency: reads happen where the caller is, on the event loop or in any thread; a read
+costs about a microsecond and never waits for a writer. Writes are functions handed to the
+one writer thread; each runs inside a transaction, so that it happens whole or not at all,
+and those that queued up meanwhile share one commit.
+"""
+
+import contextlib
+import enum
+import errno
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lmdb
+import trio
+
+from blobfs.errors import BlobfsError, Damaged, LocalFault
+
+T = TypeVar("T")
+
+log = logging.getLogger("blobfs.database")
+
+MOST_SHARING_A_COMMIT = 64
+"""Changes in one transaction: enough to amortise a flush, few enough to bound a retry."""
+
+
+class Sync(enum.Enum):
+    """What a commit survives."""
+
+    FULL = "power cut"
+    NONE = "killed process"
+
+
+class Reader:
+    """A view of all tables at one moment. Values are copies: they outlive it."""
+
+    __slots__ = ("_tables", "_txn")
+
+    def __init__(self, txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
+        # The stubs cannot know that we never ask for buffers, only for bytes.
+        self._txn: Any = txn
+        self._tables = tables
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        value: bytes | None = self._txn.get(key, db=self._tables[table])
+        return value
+
+    def range(
+        self, table: str, start: bytes = b"", stop: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield `(key, value)` for `start` <= key < `stop` in order."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            found = cursor.set_range(start) if start else cursor.first()
+            while found:
+                key, value = cursor.item()
+                if stop is not None and key >= stop:
+                    return
+                yield key, value
+                found = cursor.next()
+
+
+class Writer(Reader):
+    """A transaction under way, on the writer thread."""
+
+    __slots__ = ()
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value, db=self._tables[table])
+
+    def delete(self, table: str, key: bytes) -> bool:
+        """Remove `key`; return whether it was there."""
+        removed: bool = self._txn.delete(key, db=self._tables[table])
+        return removed
+
+    def delete_range(
+        self, table: str, start: bytes, stop: bytes, *, at_most: int | None = None
+    ) -> int:
+        """Remove the keys `start` <= key < `stop`, `at_most` of them; return how many."""
+        count = 0
+        with self._txn.cursor(self._tables[table]) as cursor:
+            found = cursor.set_range(start)
+            while found and cursor.key() < stop and count != at_most:
+                found = cursor.delete()
+                count += 1
+        return count
+
+
+class _Job(Generic[T]):
+    """One change on its way through the writer thread."""
+
+    __slots__ = ("change", "done", "error", "result")
+
+    def __init__(self, change: Callable[[Writer], T]) -> None:
+        self.change = change
+        self.done = trio.Event()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class Database:
+    """An open LMDB environment. Made by `open_database`."""
+
+    def __init__(self, env: lmdb.Environment, tables: dict[str, Any]) -> None:
+        self._env = env
+        self._tables = tables
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._loop = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._serve, name="lmdb-writer", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Reader]:
+        """Open a view; close it soon, because pages that it sees cannot be reused.
+
+        Raises:
+            Damaged: the file does not hold together.
+        """
+        try:
+            with self._env.begin() as txn:
+                yield Reader(txn, self._tables)
+        except lmdb.Error as error:
+            raise _translated(error) from error
+
+    async def write(self, change: Callable[[Writer], T]) -> T:
+        """Run `change` inside a transaction; return what it returned, once committed.
+
+        It runs on the writer thread, perhaps more than once (only the last run counts), so it
+        must touch nothing but its writer. Cancellation does not interrupt it.
+
+        Raises:
+            Damaged: the file does not hold together.
+            LocalFault: no room is left.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(change)
+        self._jobs.put(job)
+        with trio.CancelScope(shield=True):
+            await job.done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[return-value]
+
+    async def _close(self) -> None:
+        self._jobs.put(None)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._thread.join)
+        self._env.close()
+
+    def _serve(self) -> None:
+        """Run on the writer thread until the end mark comes."""
+        open_for_more = True
+        while open_for_more:
+            batch, open_for_more = self._next_batch()
+            if not self._try_together(batch):
+                for job in batch:
+                    self._run_alone(job)
+            for job in batch:
+                self._report(job)
+
+    def _next_batch(self) -> tuple[list[_Job[Any]], bool]:
+        job = self._jobs.get()
+        batch: list[_Job[Any]] = []
+        while job is not None:
+            batch.append(job)
+            if len(batch) == MOST_SHARING_A_COMMIT or self._jobs.empty():
+                return batch, True
+            job = self._jobs.get()
+        return batch, False
+
+    def _try_together(self, batch: list[_Job[Any]]) -> bool:
+        """Run the batch in one transaction; False: one of them failed, none happened."""
+        if len(batch) < 2:
+            return not batch
+        try:
+            with self._env.begin(write=True) as txn:
+                writer = Writer(txn, self._tables)
+                for job in batch:
+                    job.result = job.change(writer)
+        except Exception:
+            log.debug("a shared transaction failed; its changes run one by one", exc_info=True)
+            return False
+        return True
+
+    def _run_alone(self, job: _Job[Any]) -> None:
+        try:
+            with self._env.begin(write=True) as txn:
+                job.result = job.change(Writer(txn, self._tables))
+        except lmdb.Error as error:
+            job.error = _translated(error)
+        except Exception as error:
+            job.error = error
+
+    def _report(self, job: _Job[Any]) -> None:
+        # The loop has ended when the daemon is being killed: nobody waits any more.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._loop.run_sync_soon(job.done.set)
+
+
+@contextlib.asynccontextmanager
+async def open_database(
+    path: Path, *, tables: Sequence[str], map_bytes: int, sync: Sync
+) -> AsyncIterator[Database]:
+    """Open, or make, the database in the folder `path`, with these tables.
+
+    `map_bytes` is a ceiling, not an allocation. The caller holds a lock that keeps other
+    processes away.
+
+    Raises:
+        Damaged: what lies there is no database, or a torn one.
+        LocalFault: the disk is full, or the folder cannot be written.
+    """
+    database = Database(*await trio.to_thread.run_sync(_open, path, tables, map_bytes, sync))
+    try:
+        yield database
+    finally:
+        await database._close()
+
+
+def _open(
+    path: Path, tables: Sequence[str], map_bytes: int, sync: Sync
+) -> tuple[lmdb.Environment, dict[str, Any]]:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        env = lmdb.open(
+            str(path),
+            map_size=map_bytes,
+            max_dbs=len(tables),
+            # NOMETASYNC keeps the file whole after a power cut at one flush a commit.
+            metasync=False,
+            sync=sync is Sync.FULL,
+            max_readers=512,
+        )
+        env.reader_check()  # slots of a process that was killed
+        return env, {name: env.open_db(name.encode()) for name in tables}
+    except OSError as error:
+        raise LocalFault(f"cannot use the folder: {error.strerror}. path={str(path)!r}") from error
+    except lmdb.Error as error:
+        raise _translated(error) from error
+
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+
+
+class NoRoom(LocalFault):
+    """The map, or the disk under it, is full."""
+
+    errno = errno.ENOSPC
+
+
+def _translated(error: lmdb.Error) -> BlobfsError:
+    if isinstance(error, _DAMAGE):
+        return Damaged(f"database is damaged: {error}")
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
+        return NoRoom(f"database has no room: {error}")
+    return LocalFault(f"database failed: {error}")

@@ -1,0 +1,123 @@
+"""The database keeps what it committed, and a failing change takes no other with it."""
+
+import errno
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from blobfs.database import Database, NoRoom, Sync, Writer, open_database
+from blobfs.errors import Damaged, LocalFault
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with open_database(
+        tmp_path / "db", tables=["rows"], map_bytes=8 * MIB, sync=Sync.NONE
+    ) as opened:
+        yield opened
+
+
+def put(key: bytes, value: bytes) -> object:
+    return lambda writer: writer.put("rows", key, value)
+
+
+async def test_what_was_written_is_there_after_a_reopen(tmp_path: Path) -> None:
+    """Without it every remount would start from nothing."""
+    for sync in Sync:
+        path = tmp_path / sync.name
+        async with open_database(path, tables=["rows"], map_bytes=MIB, sync=sync) as database:
+            await database.write(put(b"k", b"v"))
+        async with open_database(path, tables=["rows"], map_bytes=MIB, sync=sync) as database:
+            with database.read() as reader:
+                assert reader.get("rows", b"k") == b"v"
+                assert reader.get("rows", b"absent") is None
+
+
+async def test_a_range_is_half_open_and_sorted(database: Database) -> None:
+    """A listing that lost or repeated its edge would hide a file."""
+    for name in (b"c", b"a", b"b", b"d"):
+        await database.write(put(name, name.upper()))
+    with database.read() as reader:
+        assert list(reader.range("rows", b"b", b"d")) == [(b"b", b"B"), (b"c", b"C")]
+        assert [key for key, _ in reader.range("rows")] == [b"a", b"b", b"c", b"d"]
+    assert await database.write(lambda w: w.delete_range("rows", b"a", b"c")) == 2
+    assert await database.write(lambda w: w.delete_range("rows", b"a", b"z", at_most=1)) == 1
+    with database.read() as reader:
+        assert [key for key, _ in reader.range("rows")] == [b"d"]
+
+
+async def test_a_failing_change_takes_no_other_with_it(database: Database) -> None:
+    """Changes share a commit: one caller's bug must not lose another caller's rows."""
+
+    def broken(writer: Writer) -> None:
+        writer.put("rows", b"half", b"done")
+        raise ZeroDivisionError
+
+    outcomes: list[str] = []
+
+    async def write(key: bytes | None) -> None:
+        try:
+            await database.write(broken if key is None else put(key, b"v"))
+            outcomes.append("kept")
+        except ZeroDivisionError:
+            outcomes.append("failed")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(write, None if number == 20 else b"%d" % number)
+    assert sorted(outcomes) == ["failed"] + ["kept"] * 39
+    with database.read() as reader:
+        assert reader.get("rows", b"half") is None
+        assert len(list(reader.range("rows"))) == 39
+
+
+async def test_a_full_map_is_enospc_and_leaves_the_rows(database: Database) -> None:
+    """A full disk must be an error to the writer, with everything before it intact."""
+    await database.write(put(b"before", b"v"))
+    with pytest.raises(NoRoom) as caught:
+        await database.write(put(b"big", b"x" * 16 * MIB))
+    assert caught.value.errno == errno.ENOSPC
+    await database.write(put(b"after", b"v"))
+    with database.read() as reader:
+        assert [key for key, _ in reader.range("rows")] == [b"after", b"before"]
+
+
+async def test_a_reader_sees_one_moment(database: Database) -> None:
+    """A directory read across two transactions could show half of a refresh."""
+    await database.write(put(b"k", b"old"))
+    with database.read() as reader:
+        await database.write(put(b"k", b"new"))
+        assert reader.get("rows", b"k") == b"old"
+
+
+async def test_a_cancelled_writer_still_gets_its_commit(database: Database) -> None:
+    """A write under way either happens or does not: never half, never forgotten."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.write, put(b"k", b"v"))
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+    with database.read() as reader:
+        assert reader.get("rows", b"k") in (b"v", None)
+
+
+async def test_garbage_is_called_damaged(tmp_path: Path) -> None:
+    """A torn file must be recognised, not crash the daemon."""
+    path = tmp_path / "db"
+    path.mkdir()
+    (path / "data.mdb").write_bytes(b"\xff" * 65536)
+    with pytest.raises(Damaged):
+        async with open_database(path, tables=["rows"], map_bytes=MIB, sync=Sync.FULL):
+            pass
+
+
+async def test_a_path_that_cannot_be_a_folder_is_a_local_fault(tmp_path: Path) -> None:
+    """The user learns which path is in the way."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalFault, match="file"):
+        async with open_database(tmp_path / "file", tables=["rows"], map_bytes=MIB, sync=Sync.FULL):
+            pass
