@@ -115,9 +115,10 @@ class Store(ABC):
 
         With `delimiter`, keys that hold a `/` behind `prefix` are folded into common
         prefixes, which end with that `/` and count towards `max_keys` (1 to 1,000).
-        Only keys greater than `start_after` are considered. A page may hold fewer than
-        `max_keys` entries, even none, and still have a successor. Continue with the same
-        arguments and `token` = the page's `next_token`.
+        Only entries greater than `start_after` are given: a common prefix counts by its own
+        name, so `a/` does not come after `a/b`. A page may hold fewer than `max_keys`
+        entries, even none, and still have a successor. Continue with the same arguments
+        and `token` = the page's `next_token`.
 
         Raises:
             NotFound: there is no such container.

@@ -5,8 +5,9 @@ It passes the same contract suite as the real ones, so what holds on it holds on
 
 import bisect
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import trio
 
@@ -32,7 +33,7 @@ class MemoryStore(Store):
         default=StoreTraits(put_if_absent=True, put_if_match=True, delete_batch=1000, parallel=64)
     )
     _objects: dict[str, _Object] = field(default_factory=dict)
-    _sorted: list[tuple[bytes, str]] = field(default_factory=list)
+    _sorted: list[str] = field(default_factory=list)
     _puts: int = 0
 
     async def get(
@@ -61,32 +62,14 @@ class MemoryStore(Store):
         token: str | None = None,
     ) -> ListPage:
         await trio.lowlevel.checkpoint()
-        objects: list[ObjectInfo] = []
-        prefixes: list[str] = []
-        last = token or start_after
-        raw_prefix = prefix.encode()
-        position = bisect.bisect_left(self._sorted, (max(raw_prefix, last.encode()), ""))
-        while position < len(self._sorted):
-            raw, key = self._sorted[position]
-            if not raw.startswith(raw_prefix):
-                break
-            cut = key.find("/", len(prefix)) if delimiter else -1
-            folded = key[: cut + 1] if cut >= 0 else ""
-            if key <= last or (folded and folded == last):
-                position += 1
-                continue
-            if len(objects) + len(prefixes) == max_keys:
-                return ListPage(tuple(objects), tuple(prefixes), last)
-            if folded:
-                prefixes.append(folded)
-                # Everything below this prefix sorts before the prefix with its `/` raised by one.
-                behind = folded[:-1].encode() + b"0"
-                position = bisect.bisect_left(self._sorted, (behind, ""))
-            else:
-                objects.append(self._objects[key].info)
-                position += 1
-            last = folded or key
-        return ListPage(tuple(objects), tuple(prefixes), None)
+        if not 1 <= max_keys <= MAX_PAGE_KEYS:
+            raise ValueError(f"a page holds 1 to {MAX_PAGE_KEYS} keys. max_keys={max_keys}")
+        entries = self._entries(prefix, delimiter, token or start_after)
+        page = tuple(islice(entries, max_keys))
+        more = next(entries, None) is not None
+        objects = tuple(entry for entry in page if isinstance(entry, ObjectInfo))
+        prefixes = tuple(entry for entry in page if isinstance(entry, str))
+        return ListPage(objects, prefixes, _name(page[-1]) if more else None)
 
     async def put(
         self,
@@ -107,18 +90,44 @@ class MemoryStore(Store):
         etag = f"{hashlib.sha256(body).hexdigest()[:32]}-{self._puts}"
         self._objects[key] = _Object(ObjectInfo(key, len(body), etag, self.env.now_ns()), body)
         if current is None:
-            bisect.insort(self._sorted, (key.encode(), key))
+            bisect.insort(self._sorted, key)
         return etag
 
     async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
         await trio.lowlevel.checkpoint()
         for key in keys:
             if self._objects.pop(key, None) is not None:
-                del self._sorted[bisect.bisect_left(self._sorted, (key.encode(), key))]
+                del self._sorted[self._position(key)]
         return {}
+
+    def peek(self, key: str) -> bytes:
+        """Return the bytes under `key`, past the interface, for tests that want a witness."""
+        return self._objects[key].data
+
+    def _entries(self, prefix: str, delimiter: bool, after: str) -> Iterator[ObjectInfo | str]:
+        """Yield objects and common prefixes greater than `after`, in order.
+
+        Strings compare like their UTF-8 bytes: both by code point.
+        """
+        position = self._position(max(prefix, after))
+        while position < len(self._sorted) and self._sorted[position].startswith(prefix):
+            key = self._sorted[position]
+            cut = key.find("/", len(prefix)) + 1 if delimiter else 0
+            name = key[:cut] or key
+            if name > after:
+                yield name if cut else self._objects[key].info
+            # All below a prefix sorts before that prefix with its final `/` raised by one.
+            position = self._position(name[:-1] + "0") if cut else position + 1
+
+    def _position(self, key: str) -> int:
+        return bisect.bisect_left(self._sorted, key)
 
     def _find(self, key: str) -> _Object:
         try:
             return self._objects[key]
         except KeyError:
             raise NotFound(f"no such object. key={key!r}") from None
+
+
+def _name(entry: ObjectInfo | str) -> str:
+    return entry if isinstance(entry, str) else entry.key
