@@ -51,6 +51,32 @@ class ByteRange:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of one object without sending it.
+
+    `etag` is the store's own version token without its quotes; compare it, never
+    interpret it. `mtime_ns` is the store's Last-Modified, in ns since the epoch.
+    """
+
+    key: str
+    size_bytes: int
+    etag: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One answer to `list`: objects and common prefixes, each in key order.
+
+    `next_token` continues after this page; None says that this was the last one.
+    """
+
+    objects: tuple[ObjectInfo, ...]
+    prefixes: tuple[str, ...]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """One version of one object's bytes: what an open file reads.
 

@@ -15,35 +15,11 @@ from dataclasses import dataclass
 
 from blobfs.errors import BlobfsError
 from blobfs.types import ByteRange
+from blobfs.types import ListPage as ListPage
+from blobfs.types import ObjectInfo as ObjectInfo
 
 MAX_PAGE_KEYS = 1000
 """Most keys and prefixes that one `list` answers with (ListObjectsV2, `max-keys`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What a store says of one object without sending it.
-
-    `etag` is the store's own version token without its quotes; compare it, never
-    interpret it. `mtime_ns` is the store's Last-Modified, in ns since the epoch.
-    """
-
-    key: str
-    size_bytes: int
-    etag: str
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """One answer to `list`: objects and common prefixes, each in key order.
-
-    `next_token` continues after this page; None says that this was the last one.
-    """
-
-    objects: tuple[ObjectInfo, ...]
-    prefixes: tuple[str, ...]
-    next_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
