@@ -42,6 +42,8 @@ class StoreTraits:
     """Keys that one delete request takes; 1 where every key is a request."""
     parallel: int
     """Requests under way at once that the store is known to like."""
+    raw_keys: bool = False
+    """Keys may hold bytes that are not UTF-8, as surrogates (PEP 383); others are text."""
 
 
 class Store(ABC):

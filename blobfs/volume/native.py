@@ -1,0 +1,426 @@
+"""Show the objects of a bucket as directories, listing no more than somebody looks at.
+
+What is known of a directory is its last complete listing and its age. While the listing is
+younger than the time to live, every question is answered from it. After that:
+
+- opening the directory lists it again; if that fails, the old listing is served whole
+  and called stale (promise P5: unreachable is not deleted);
+- looking up a name asks for that name alone, and after a few of those the directory is listed
+  in the background, unless it is large.
+
+A directory that was never listed is shown while its pages are still arriving. Several in a
+row make a walk (`volume.walk`).
+
+Concurrency: one listing of a directory at a time, however many readers; all tasks live in the
+nursery given, so that nothing outlives the mount.
+"""
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from blobfs.database import Sync, open_database
+from blobfs.env import Env
+from blobfs.errors import BlobfsError, NotFound, Unreachable
+from blobfs.model.listing import (
+    Entry,
+    FolderAssembler,
+    OddKey,
+    Part,
+    assemble_folder,
+)
+from blobfs.model.walk import WalkDetector
+from blobfs.stores.base import Store
+from blobfs.types import GIB
+from blobfs.volume.listings import TABLES, Folder, Listings
+from blobfs.volume.names import NameMemory, Remembered, ask_name
+from blobfs.volume.runs import Abandoned, FolderView, ListingRun
+from blobfs.volume.walk import Walk
+
+log = logging.getLogger("blobfs.native")
+
+LOOKUPS_BEFORE_LISTING = 3
+"""Names asked for alone in one directory, after which it is listed in the background."""
+
+PAGES_IN_BACKGROUND = 10
+"""A directory with more pages than this is only ever listed for a reader."""
+
+PAUSE_AFTER_FAILURE_S = 5.0
+"""How long a directory whose refresh failed is served as it was without asking again."""
+
+MOST_WALKS = 4
+
+MAP_BYTES = 256 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a lookup. `entry` None: the store said that there is nothing."""
+
+    entry: Entry | None
+    valid_until_s: float
+    """Monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStatistics:
+    """What `blobfs status` says of the listings."""
+
+    folders: int
+    entries: int
+    size_bytes: int
+    stale: int
+    last_error: str | None
+    odd_count: int
+
+
+class NativeTree:
+    """The directories of one bucket. Made by `open_native`."""
+
+    def __init__(
+        self, store: Store, listings: Listings, nursery: trio.Nursery, env: Env, ttl_s: float
+    ) -> None:
+        self._store = store
+        self._listings = listings
+        self._nursery = nursery
+        self._env = env
+        self._ttl_s = ttl_s
+        self._names = NameMemory()
+        self._asking: dict[tuple[str, bytes], trio.Event] = {}
+        self._asked: Counter[str] = Counter()
+        self._large: set[str] = set()
+        self._runs: dict[str, ListingRun] = {}
+        self._walks: list[Walk] = []
+        self._detector = WalkDetector()
+        # Directories whose refresh failed: when (monotonic), and why.
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._invalid: set[str] = set()
+        self._garbage = trio.Event()
+        self._garbage.set()
+
+    # --- questions -------------------------------------------------------------------
+
+    async def lookup(self, prefix: str, name: bytes) -> Found:
+        """Say what `name` is in the directory `prefix`.
+
+        Raises:
+            BlobfsError: the store did not answer, and no listing tells.
+        """
+        folder = self._listings.folder(prefix)
+        now_s = self._env.monotonic_s()
+        if folder is not None and (left_s := self._fresh_for(folder)) > 0:
+            self._used_walks(prefix)
+            return Found(self._listings.entry(folder.listing, name), now_s + left_s)
+        if (known := self._names.get(prefix, name, now_s)) is not None:
+            return Found(known.entry, known.valid_until_s)
+        try:
+            return await self._ask(prefix, name)
+        except BlobfsError as error:
+            if folder is None:
+                raise
+            return self._serve_stale(folder, name, error)
+
+    async def open_folder(self, prefix: str) -> FolderView:
+        """Return a view of the directory. The caller closes it.
+
+        Raises:
+            BlobfsError: it has to be listed again and the store did not answer, and no
+                listing of it is known.
+        """
+        if (view := self._known_view(prefix)) is not None:
+            return view
+        if prefix not in self._runs:
+            await self._let_walks_come_to(prefix)
+            if (view := self._known_view(prefix)) is not None:
+                return view
+        folder = self._listings.folder(prefix)
+        if (run := self._runs.get(prefix)) is None:
+            run = self._start(prefix)
+            self._note_cold(prefix)
+        if folder is None:
+            return await self._first_view(run)
+        return await self._refreshed_view(run, folder)
+
+    def following(self, prefix: str, name: bytes, count: int) -> list[Entry]:
+        """Return up to `count` entries behind `name`, from a fresh listing only."""
+        folder = self._listings.folder(prefix)
+        if folder is None or self._fresh_for(folder) <= 0:
+            return []
+        return self._listings.following(folder.listing, name, count)
+
+    def is_first_file(self, prefix: str, name: bytes) -> bool:
+        """Whether `name` is the file that sorts first in its directory, as far as known."""
+        folder = self._listings.folder(prefix)
+        if folder is None:
+            return False
+        first = self._listings.first_file(folder.listing)
+        return first is not None and first.name == name
+
+    def folder_mtime_ns(self, prefix: str) -> int | None:
+        """Return the time of the directory's marker object, where one is known."""
+        folder = self._listings.folder(prefix)
+        return None if folder is None else folder.mtime_ns
+
+    def forget(self, prefix: str, name: bytes) -> None:
+        """Ask the store again for `name`: what we said of it turned out to be outdated."""
+        self._names.forget(prefix, name)
+        self._invalid.add(prefix)
+
+    def statistics(self) -> NativeStatistics:
+        totals = self._listings.totals()
+        last = max(self._failed.values(), default=None)
+        return NativeStatistics(
+            folders=totals.folders,
+            entries=totals.entries,
+            size_bytes=totals.size_bytes,
+            stale=len(self._failed),
+            last_error=None if last is None else last[1],
+            odd_count=totals.odd,
+        )
+
+    def odd_keys(self, at_most: int) -> list[OddKey]:
+        """Return some of the keys that cannot be shown, with the reason."""
+        return self._listings.odd_keys(at_most)
+
+    # --- age -------------------------------------------------------------------------
+
+    def _fresh_for(self, folder: Folder) -> float:
+        """Return the seconds for which a listing is still to be believed, or 0."""
+        if folder.prefix in self._invalid:
+            return 0.0
+        age_s = (self._env.now_ns() - folder.listed_at_ns) / 1e9
+        # A listing from the future was made under another clock: it proves nothing.
+        return self._ttl_s - age_s if 0 <= age_s < self._ttl_s else 0.0
+
+    def _is_pausing(self, prefix: str) -> bool:
+        failed = self._failed.get(prefix)
+        return failed is not None and self._env.monotonic_s() - failed[0] < PAUSE_AFTER_FAILURE_S
+
+    def _known_view(self, prefix: str) -> FolderView | None:
+        """Return a view that needs no request, where there is one."""
+        folder = self._listings.folder(prefix)
+        if folder is None:
+            return None
+        if (left_s := self._fresh_for(folder)) > 0:
+            self._used_walks(prefix)
+            return self._view(folder, left_s)
+        return self._view(folder, 0) if self._is_pausing(prefix) else None
+
+    def _view(self, source: Folder | ListingRun, valid_s: float) -> FolderView:
+        until_s = self._env.monotonic_s() + valid_s
+        return FolderView(self._listings, source, valid_until_s=until_s)
+
+    def _serve_stale(self, folder: Folder, name: bytes, error: BlobfsError) -> Found:
+        """Answer from the old listing; what it lacks stays unknown, never absent."""
+        self._note_failure(folder.prefix, error)
+        entry = self._listings.entry(folder.listing, name)
+        if entry is None:
+            raise error
+        return Found(entry, self._env.monotonic_s())
+
+    def _note_failure(self, prefix: str, error: BlobfsError) -> None:
+        if prefix not in self._failed:
+            log.warning("serving an old listing of %r: %s", prefix, error)
+        self._failed[prefix] = (self._env.monotonic_s(), str(error))
+
+    # --- one name --------------------------------------------------------------------
+
+    async def _ask(self, prefix: str, name: bytes) -> Found:
+        """Ask the store for one name, once for all who want to know."""
+        while (asking := self._asking.get((prefix, name))) is not None:
+            await asking.wait()
+            known = self._names.get(prefix, name, self._env.monotonic_s())
+            if known is not None:
+                return Found(known.entry, known.valid_until_s)
+        done = self._asking[prefix, name] = trio.Event()
+        try:
+            entry = await _container_is_there(lambda: ask_name(self._store, prefix, name))
+            until_s = self._env.monotonic_s() + self._ttl_s
+            self._names.put(prefix, name, Remembered(entry, until_s))
+        finally:
+            del self._asking[prefix, name]
+            done.set()
+        self._count_lookup(prefix)
+        return Found(entry, until_s)
+
+    def _count_lookup(self, prefix: str) -> None:
+        """After a few names asked for alone, list the directory in the background."""
+        self._asked[prefix] += 1
+        if self._asked[prefix] < LOOKUPS_BEFORE_LISTING or prefix in self._large:
+            return
+        del self._asked[prefix]
+        if prefix not in self._runs:
+            self._start(prefix)
+
+    # --- listings --------------------------------------------------------------------
+
+    async def _first_view(self, run: ListingRun) -> FolderView:
+        """Return a view that shows the pages as they arrive."""
+        view = self._view(run, self._ttl_s)
+        try:
+            await run.has_page(0)
+        except BaseException:
+            view.close()
+            raise
+        self._detector.served(self._env.monotonic_s())
+        return view
+
+    async def _refreshed_view(self, run: ListingRun, folder: Folder) -> FolderView:
+        """Return the new listing when it is whole, else the old one, whole."""
+        self._listings.hold(folder.listing)
+        try:
+            refreshed = await run.wait_finished()
+        except BlobfsError:
+            return self._view(folder, 0)
+        finally:
+            self._listings.release(folder.listing)
+        self._detector.served(self._env.monotonic_s())
+        return self._view(refreshed, self._ttl_s)
+
+    def _start(self, prefix: str) -> ListingRun:
+        run = ListingRun(prefix, self._listings.begin(), self._env.now_ns())
+        self._runs[prefix] = run
+        self._nursery.start_soon(self._list_folder, run)
+        return run
+
+    async def _list_folder(self, run: ListingRun) -> None:
+        """Fetch a listing page by page, the next one while the last is being written."""
+        try:
+            async with trio.open_nursery() as nursery:
+                send, receive = trio.open_memory_channel[Part](2)  # pages between net and disk
+                nursery.start_soon(self._write_pages, run, receive)
+                async with send:
+                    await _container_is_there(lambda: self._fetch_pages(run, send))
+        except* BlobfsError as group:
+            self._end_failed(run, _only(group))
+        except* Exception:
+            log.exception("listing %r failed for a reason of our own", run.prefix)
+            self._end_failed(run, BlobfsError(f"listing failed. prefix={run.prefix!r}"))
+        finally:
+            if self._runs.get(run.prefix) is run:
+                del self._runs[run.prefix]
+            self._listings.release(run.listing)
+            self._garbage.set()
+
+    async def _fetch_pages(self, run: ListingRun, send: trio.MemorySendChannel[Part]) -> None:
+        assembler = FolderAssembler(run.prefix)
+        token: str | None = None
+        pages = 0
+        while True:
+            page = await self._store.list(run.prefix, delimiter=True, token=token)
+            token = page.next_token
+            await send.send(assemble_folder(assembler, page, last=token is None))
+            pages += 1
+            if token is None:
+                return
+            if pages >= PAGES_IN_BACKGROUND:
+                self._large.add(run.prefix)
+                if not run.awaited:
+                    del self._runs[run.prefix]  # before anybody joins what ends here
+                    raise Abandoned(f"a large directory nobody reads. prefix={run.prefix!r}")
+
+    async def _write_pages(self, run: ListingRun, receive: trio.MemoryReceiveChannel[Part]) -> None:
+        async for part in receive:
+            addition = run.plan(part)
+            await self._listings.add([addition])
+            if addition.finished is not None:
+                self._note_success(run)
+            run.advance(addition)
+
+    def _note_success(self, run: ListingRun) -> None:
+        self._failed.pop(run.prefix, None)
+        self._invalid.discard(run.prefix)
+        self._asked.pop(run.prefix, None)
+        if run.pages < PAGES_IN_BACKGROUND:
+            self._large.discard(run.prefix)
+
+    def _end_failed(self, run: ListingRun, error: BlobfsError) -> None:
+        if not isinstance(error, Abandoned) and self._listings.folder(run.prefix) is not None:
+            self._note_failure(run.prefix, error)
+        run.fail(error)
+
+    # --- walks -----------------------------------------------------------------------
+
+    def _note_cold(self, prefix: str) -> None:
+        """Note that a directory had to be listed; start a walk when a program is walking."""
+        root = self._detector.opened(prefix, self._env.monotonic_s())
+        self._walks = [walk for walk in self._walks if not walk.ended]
+        if root is None or len(self._walks) == MOST_WALKS:
+            return
+        log.debug("a walk of %r begins behind %r", root, prefix)
+        walk = Walk(root, prefix, self._runs, self._note_success)
+        self._walks.append(walk)
+        self._nursery.start_soon(walk.run, self._store, self._listings, self._env)
+
+    async def _let_walks_come_to(self, prefix: str) -> None:
+        """Give a walk that is about to come to this directory one page's time."""
+        for walk in self._walks:
+            if walk.covers(prefix):
+                await walk.wait_page()
+
+    def _used_walks(self, prefix: str) -> None:
+        for walk in self._walks:
+            if prefix.startswith(walk.root):
+                walk.consumed()
+
+    # --- upkeep ----------------------------------------------------------------------
+
+    async def tidy(self) -> None:
+        """Remove what replaced and unfinished listings left, in small steps, for ever."""
+        while True:
+            await self._garbage.wait()
+            self._garbage = trio.Event()
+            try:
+                while await self._listings.remove_garbage():  # noqa: ASYNC110 - see below
+                    await trio.sleep(0.01)  # other writers come in between
+            except BlobfsError as error:
+                log.warning("old listings stay for now: %s", error)
+
+
+T = TypeVar("T")
+
+
+async def _container_is_there(call: Callable[[], Awaitable[T]]) -> T:
+    """Run `call`; a container that is gone is a fault, not an empty directory."""
+    try:
+        return await call()
+    except NotFound as error:
+        raise Unreachable(f"the bucket is not there any more: {error}") from error
+
+
+def _only(group: BaseExceptionGroup[BlobfsError]) -> BlobfsError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, BlobfsError)
+    return error
+
+
+@contextlib.asynccontextmanager
+async def open_native(
+    store: Store, state_dir: Path, *, ttl_s: float, env: Env
+) -> AsyncIterator[NativeTree]:
+    """Open the directories of `store`, with what earlier mounts learnt of them.
+
+    The caller holds the lock of `state_dir`.
+
+    Raises:
+        Damaged: the listings kept there do not hold together.
+        LocalFault: the folder cannot be used.
+    """
+    async with (
+        open_database(
+            state_dir / "native.lmdb", tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL
+        ) as database,
+        trio.open_nursery() as nursery,
+    ):
+        tree = NativeTree(store, Listings(database), nursery, env, ttl_s)
+        nursery.start_soon(tree.tidy)
+        yield tree
+        nursery.cancel_scope.cancel()
