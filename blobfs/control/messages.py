@@ -1,0 +1,197 @@
+"""Define what command line and daemon say to each other: JSON, one message a line.
+
+Every message carries the protocol's number, and a `type` that says which one it is. Fields
+may be added without a new number, since unknown ones are ignored; anything else needs one,
+and the side that meets another number says so instead of guessing.
+
+`StatusDocument` is at the same time the answer of `blobfs status --json`: an interface for
+other programs, described in docs/status.md. Add to it, never change what is there.
+"""
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from blobfs.errors import BlobfsError, Unsupported
+
+PROTOCOL = 1
+STATUS_SCHEMA = 1
+
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+"""Bounds what a confused peer can make the other side keep in memory."""
+
+State = Literal["starting", "mounted", "stopping", "unresponsive", "dead"]
+"""`unresponsive`: the daemon runs, but did not answer in time. `dead`: it has ended."""
+
+
+class CacheStatus(msgspec.Struct, frozen=True):
+    """Use of the disk cache."""
+
+    bytes: int
+    limit_bytes: int
+    hits: int
+    misses: int
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """What was asked of the store since the daemon started."""
+
+    requests: dict[str, int]
+    bytes_received: int
+    bytes_sent: int
+    errors: int
+    retries: int
+
+
+class ListingsStatus(msgspec.Struct, frozen=True):
+    """The directory listings that are kept."""
+
+    known: int
+    stale: int
+    last_error: str | None = None
+
+
+class OddKey(msgspec.Struct, frozen=True):
+    """A key that cannot be shown as a file, and why."""
+
+    key: str
+    reason: str
+
+
+class OddKeys(msgspec.Struct, frozen=True):
+    """All keys that cannot be shown are counted; the first of them are named."""
+
+    count: int = 0
+    names: tuple[OddKey, ...] = ()
+
+
+class Gauges(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file system of one mount measures of itself."""
+
+    cache: CacheStatus
+    store: StoreStatus
+    fuse: dict[str, int]
+    listings: ListingsStatus
+    odd_keys: OddKeys = OddKeys()
+    open_files: int
+
+
+class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One mount. What only its daemon knows is None when the daemon does not answer."""
+
+    mountpoint: str
+    source: str
+    pid: int
+    read_only: bool
+    uptime_s: float | None = None
+    state: State
+    problem: str | None = None
+    """Why the daemon's own figures are missing, if they are."""
+    cache: CacheStatus | None = None
+    store: StoreStatus | None = None
+    memory_bytes: int | None = None
+    fuse: dict[str, int] | None = None
+    listings: ListingsStatus | None = None
+    odd_keys: OddKeys | None = None
+    open_files: int | None = None
+
+
+class StatusDocument(msgspec.Struct, frozen=True):
+    """What `blobfs status --json` prints."""
+
+    mounts: tuple[MountStatus, ...]
+    schema: int = STATUS_SCHEMA
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    protocol: int = PROTOCOL
+
+
+class StatusRequest(_Message, frozen=True, tag="status"):
+    """Asks for a `StatusReply`."""
+
+
+class UnmountRequest(_Message, frozen=True, tag="unmount"):
+    """Asks to detach the mount, then to end; the answer is `Unmounted` or a `Failure`."""
+
+
+class StatusReply(_Message, frozen=True, tag="status"):
+    mount: MountStatus
+
+
+class Unmounted(_Message, frozen=True, tag="unmounted"):
+    """The mount is gone; the daemon is about to end."""
+
+
+class Failure(_Message, frozen=True, tag="failure"):
+    """It could not be done. Carries a `BlobfsError` over."""
+
+    message: str
+    hint: str = ""
+    exit_code: int = BlobfsError.exit_code
+
+
+class Ready(_Message, frozen=True, tag="ready"):
+    """The daemon's first word on its start-up pipe: the mount can be used."""
+
+
+Request = StatusRequest | UnmountRequest
+Reply = StatusReply | Unmounted | Failure
+StartReport = Ready | Failure
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    protocol: int
+
+
+T = TypeVar("T")
+
+
+def encode(message: _Message) -> bytes:
+    """Return the message as one line, with its end."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Read a request; see `_decode` for what it raises."""
+    return _decode(line, Request, "the command line")  # type: ignore[arg-type]
+
+
+def decode_reply(line: bytes) -> Reply:
+    """Read a reply; see `_decode` for what it raises."""
+    return _decode(line, Reply, "the daemon")  # type: ignore[arg-type]
+
+
+def decode_start_report(line: bytes) -> StartReport:
+    """Read a start-up report; see `_decode` for what it raises."""
+    return _decode(line, StartReport, "the daemon")  # type: ignore[arg-type]
+
+
+def as_failure(error: BlobfsError) -> Failure:
+    return Failure(message=str(error), hint=error.hint, exit_code=error.exit_code)
+
+
+def as_error(failure: Failure) -> BlobfsError:
+    """Return the error that the other side met, to be raised on this one."""
+    error = BlobfsError(failure.message, hint=failure.hint)
+    error.exit_code = failure.exit_code
+    return error
+
+
+def _decode(line: bytes, kind: type[T], peer: str) -> T:
+    """Read one message of the union `kind`.
+
+    Raises:
+        Unsupported: the peer speaks another protocol, or sent none of these messages.
+    """
+    try:
+        theirs = msgspec.json.decode(line, type=_Envelope).protocol
+        if theirs == PROTOCOL:
+            return msgspec.json.decode(line, type=kind)
+    except msgspec.DecodeError as error:
+        raise Unsupported(f"{peer} sent what is not understood: {error}") from error
+    raise Unsupported(
+        f"{peer} speaks another version of the control protocol. theirs={theirs} ours={PROTOCOL}",
+        hint="use the same version of blobfs for the daemon and the command line",
+    )

@@ -1,0 +1,116 @@
+"""Find, make and guard the folders that blobfs keeps on this machine.
+
+State, cache and sockets hold private data, so every folder made here is mode 0700. The
+runtime folder is also checked: whoever owns it owns the sockets that commands trust.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from blobfs.errors import InUse, LocalFault
+
+
+def state_root(environ: Mapping[str, str]) -> Path:
+    """Return the folder that holds one state folder a source."""
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "blobfs"
+
+
+def cache_root(environ: Mapping[str, str]) -> Path:
+    """Return the folder that holds one cache folder a source."""
+    return _xdg(environ, "XDG_CACHE_HOME", ".cache") / "blobfs"
+
+
+def runtime_root(environ: Mapping[str, str], *, run_user: Path = Path("/run/user")) -> Path:
+    """Return the folder of the control sockets, whether or not it exists yet.
+
+    1. `$XDG_RUNTIME_DIR`, where it exists: containers often pass on one that does not.
+    2. `/run/user/<uid>`, so that a cron job and a login find each other's mounts.
+    3. A folder of our own below the temporary one, for machines without either.
+    """
+    given = Path(environ.get("XDG_RUNTIME_DIR", ""))
+    if given.is_absolute() and given.is_dir():
+        return given / "blobfs"
+    per_user = run_user / str(os.getuid())
+    if per_user.is_dir():
+        return per_user / "blobfs"
+    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"blobfs-{os.getuid()}"
+
+
+def make_private(folder: Path) -> Path:
+    """Make `folder` if need be, and return it once it is known to be ours alone.
+
+    Raises:
+        LocalFault: it cannot be made, or somebody else owns it or may enter it.
+    """
+    make(folder)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise LocalFault(
+            f"the folder for control sockets belongs to somebody else. path={str(folder)!r}",
+            hint="set XDG_RUNTIME_DIR to a folder that only you can enter",
+        )
+    if found.st_mode & 0o077:
+        raise LocalFault(
+            f"the folder for control sockets is open to others. path={str(folder)!r}",
+            hint=f"chmod 700 {folder}",
+        )
+    return folder
+
+
+def make(folder: Path) -> Path:
+    """Make `folder` and what is missing above it, mode 0700; return it.
+
+    Raises:
+        LocalFault: it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalFault(f"cannot make a folder: {error.strerror}. path={str(folder)!r}") from error
+    return folder
+
+
+def contains(folder: str, path: str) -> bool:
+    """Return whether `path` is `folder` or lies below it, by their names alone."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, in_use: str) -> Iterator[None]:
+    """Hold `folder` for this process; the kernel lets go of it when the process ends.
+
+    Raises:
+        InUse: another process holds it; `in_use` is the message's first half.
+        LocalFault: the lock file cannot be opened.
+    """
+    path = make(folder) / "lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LocalFault(f"cannot lock a folder: {error.strerror}. path={str(path)!r}") from error
+    try:
+        _lock_now(handle, in_use, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock_now(handle: int, in_use: str, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
+        raise InUse(f"{in_use}. folder={str(folder)!r} pid={holder}") from None
+    os.truncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
+def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:
+    # The XDG specification: a relative path is to be ignored.
+    given = Path(environ.get(name, ""))
+    return given if given.is_absolute() else Path.home() / default
