@@ -34,7 +34,7 @@ check: $(PROJECT_STAMP)  ## format, lint, types, layers: what needs no run
 	@$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	@$(BIN)/ruff check $(PYTHON_SOURCES)
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 bench: $(PROJECT_STAMP)  ## speed and memory beside their targets; ONLY=name, JSON=file
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
