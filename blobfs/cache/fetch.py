@@ -1,0 +1,218 @@
+"""Bring blocks into memory, from disk or from the store, each once however many want it.
+
+A *flight* brings a run of neighbouring blocks as one buffer: a read of one segment file, or
+one ranged GET. Who needs a block that is under way waits for its flight; a reader that is
+cancelled leaves the flight to the others. What came from the store is served at once and
+written to the disk cache behind the reader's back.
+
+Concurrency: a block is in memory, under way, or neither; every step from one to the next
+is synchronous, so that no two tasks ever start a flight for the same block.
+"""
+
+import functools
+import logging
+from collections.abc import Iterable
+
+import trio
+
+from blobfs.cache.disk import DiskCache, Offer
+from blobfs.cache.memory import OVERHEAD_BYTES, Piece, PieceCache
+from blobfs.cache.source import BLOCK_BYTES, Source
+from blobfs.errors import Changed, Damaged, NotFound, Unreachable
+from blobfs.model.coalesce import Place, Run, join
+from blobfs.model.readahead import STEP_BYTES
+from blobfs.stores.base import Store
+from blobfs.types import ByteRange
+
+log = logging.getLogger("blobfs.cache")
+
+RUN_BLOCKS = STEP_BYTES // BLOCK_BYTES
+
+
+class Flight:
+    """A run of blocks under way."""
+
+    __slots__ = ("_error", "_landed", "_piece", "run", "source")
+
+    def __init__(self, source: Source, run: Run) -> None:
+        self.source = source
+        self.run = run
+        self._landed = trio.Event()
+        self._piece: Piece | None = None
+        self._error: Exception | None = None
+
+    @property
+    def span(self) -> ByteRange:
+        return self.source.span(self.run.first, self.run.stop)
+
+    @property
+    def from_store(self) -> bool:
+        return not self.run.places
+
+    @property
+    def cost_bytes(self) -> int:
+        """What it needs while under way: a store client holds a body twice while it collects."""
+        return len(self.span) * (2 if self.from_store else 1) + OVERHEAD_BYTES
+
+    async def wait(self) -> Piece:
+        """Return what it brought, or raise what went wrong."""
+        await self._landed.wait()
+        if self._piece is None:
+            assert self._error is not None
+            raise self._error
+        return self._piece
+
+    def land(self, piece: Piece) -> None:
+        """Serve those who wait."""
+        self._piece = piece
+        self._landed.set()
+
+    def fail(self, error: Exception) -> None:
+        """Tell those who wait; whoever asks later starts anew."""
+        self._error = error
+        self._landed.set()
+
+
+class Fetcher:
+    """Starts flights and keeps what they bring."""
+
+    def __init__(
+        self, store: Store, disk: DiskCache, pieces: PieceCache, nursery: trio.Nursery
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._pieces = pieces
+        self._budget = pieces.budget
+        self._nursery = nursery
+        self._flights: dict[tuple[bytes, int], Flight] = {}
+        self._writing_bytes = 0
+
+    @property
+    def flights(self) -> int:
+        """Blocks under way."""
+        return len(self._flights)
+
+    def find(self, source: Source, block: int) -> Piece | None:
+        """Return the piece that holds `block`, None if it is not in memory."""
+        return self._pieces.find(source.digest, block)
+
+    def under_way(self, source: Source, block: int) -> Flight | None:
+        """Return the flight that brings `block`."""
+        return self._flights.get((source.digest, block))
+
+    def demand(self, source: Source, blocks: Iterable[int]) -> None:
+        """Start flights for the missing ones of `blocks`; they take their turn for memory."""
+        for run in self._missing_runs(source, blocks):
+            self._start(Flight(source, run), reserved=False)
+
+    def ahead(self, source: Source, blocks: range) -> int:
+        """Start flights for the missing ones of `blocks` while there is memory to spare.
+
+        Return the first block that was refused, `blocks.stop` if none was.
+        """
+        for run in self._missing_runs(source, blocks):
+            flight = Flight(source, run)
+            if not self._budget.try_take(flight.cost_bytes):
+                return run.first
+            self._start(flight, reserved=True)
+        return blocks.stop
+
+    def has(self, source: Source, blocks: Iterable[int]) -> bool:
+        """Return whether all of `blocks` are in memory, under way or on disk."""
+        return all(place is not None for _, place in self._missing(source, blocks))
+
+    def _missing(self, source: Source, blocks: Iterable[int]) -> list[tuple[int, Place | None]]:
+        """Return which of `blocks` are neither in memory nor under way, and their place on disk."""
+        digest = source.digest
+        missing = [
+            block
+            for block in blocks
+            if (digest, block) not in self._flights and not self._pieces.has(digest, block)
+        ]
+        if not missing:
+            return []
+        places = self._disk.find([source.block(block) for block in missing])
+        return list(zip(missing, places, strict=True))
+
+    def _missing_runs(self, source: Source, blocks: Iterable[int]) -> list[Run]:
+        return join(self._missing(source, blocks), RUN_BLOCKS)
+
+    def _start(self, flight: Flight, *, reserved: bool) -> None:
+        for block in range(flight.run.first, flight.run.stop):
+            self._flights[flight.source.digest, block] = flight
+        self._nursery.start_soon(self._fly, flight, reserved)
+
+    async def _fly(self, flight: Flight, reserved: bool) -> None:
+        try:
+            if not reserved:
+                await self._budget.take(flight.cost_bytes)
+                reserved = True
+            data, from_store = await self._bring(flight)
+        except Exception as error:
+            # Nobody may be waiting for it: an error is for those who need the bytes.
+            log.debug("fetching failed. key=%r", flight.source.content.key, exc_info=True)
+            self._end(flight, reserved)
+            flight.fail(error)
+        except trio.Cancelled:
+            self._end(flight, reserved)
+            flight.fail(Unreachable("the read was given up: the mount is closing"))
+            raise
+        else:
+            self._arrive(flight, data, from_store)
+
+    async def _bring(self, flight: Flight) -> tuple[memoryview, bool]:
+        """Return the verified bytes of a flight, and whether they came from the store."""
+        source, run = flight.source, flight.run
+        if run.places:
+            blocks = [source.block(number) for number in range(run.first, run.stop)]
+            data = await self._disk.read(blocks, run.places)
+            if data is not None:
+                return data, False
+        content, span = source.content, flight.span
+        try:
+            fetched = await self._store.get(content.key, span=span, if_match=content.etag)
+        except NotFound as error:
+            raise Changed(f"object was deleted while open. key={content.key!r}") from error
+        if fetched.info.etag != content.etag or fetched.info.size_bytes != content.size_bytes:
+            raise Changed(f"object changed while open. key={content.key!r} etag={content.etag!r}")
+        if len(fetched.data) != len(span):
+            raise Damaged(
+                f"body has another length. key={content.key!r} "
+                f"expected={len(span)} received={len(fetched.data)}"
+            )
+        return fetched.data, True
+
+    def _arrive(self, flight: Flight, data: memoryview, from_store: bool) -> None:
+        piece = Piece(flight.source.digest, flight.span, data)
+        self._unlist(flight)
+        self._budget.give_back(flight.cost_bytes - piece.cost_bytes)
+        self._pieces.add(piece)
+        if from_store and self._may_write(piece):
+            self._write_behind(flight.source, piece)
+        else:
+            self._pieces.settle(piece)
+        flight.land(piece)
+
+    def _may_write(self, piece: Piece) -> bool:
+        # A reader never waits for a slow disk: what would fill the memory is not cached.
+        return self._writing_bytes + len(piece.data) <= self._budget.limit_bytes // 2
+
+    def _write_behind(self, source: Source, piece: Piece) -> None:
+        numbers = piece.span.blocks(BLOCK_BYTES)
+        views = [piece.part(source.span(number, number + 1)) for number in numbers]
+        self._writing_bytes += len(piece.data)
+        written = functools.partial(self._written, piece)
+        self._disk.offer(Offer([source.block(number) for number in numbers], views, written))
+
+    def _written(self, piece: Piece) -> None:
+        self._writing_bytes -= len(piece.data)
+        self._pieces.settle(piece)
+
+    def _end(self, flight: Flight, reserved: bool) -> None:
+        self._unlist(flight)
+        if reserved:
+            self._budget.give_back(flight.cost_bytes)
+
+    def _unlist(self, flight: Flight) -> None:
+        for block in range(flight.run.first, flight.run.stop):
+            del self._flights[flight.source.digest, block]

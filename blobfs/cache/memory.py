@@ -1,0 +1,179 @@
+"""Hold buffers within one budget: those under way, and verified ones for readers to come.
+
+A buffer is *busy* while a request fills it or the disk cache writes it, and *idle* when it
+is kept only because somebody may read it (again). Idle buffers go at once when room is
+needed, least recently read first.
+
+    |---------------- limit ----------------|
+    |------- kept: busy + idle -------|         idle buffers use up to three quarters,
+    |---- background: busy -----|               work ahead of demand up to a half;
+                                                the rest is there for demand alone.
+
+Concurrency: `take` is the only place that waits, first come, first served.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import trio
+
+from blobfs.types import KIB, ByteRange
+
+OVERHEAD_BYTES = KIB
+"""What keeping a buffer costs beside its bytes, so that a million tiny ones are not free."""
+
+
+class MemoryBudget:
+    """Counts bytes and decides who may have some. It holds no buffer itself."""
+
+    def __init__(self, limit_bytes: int, shed: Callable[[int], None]) -> None:
+        """`shed(n)` is called to make at least `n` idle bytes go, or all of them."""
+        self.limit_bytes = limit_bytes
+        self.busy_bytes = 0
+        self.idle_bytes = 0
+        self._shed = shed
+        self._waiters: deque[tuple[int, trio.Event]] = deque()
+
+    @property
+    def used_bytes(self) -> int:
+        return self.busy_bytes + self.idle_bytes
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    def try_take(self, count: int) -> bool:
+        """Make `count` bytes busy for work that nobody waits for yet, if that is no burden."""
+        if self._waiters or self.busy_bytes + count > self.limit_bytes // 2:
+            return False
+        self._grant(count)
+        return True
+
+    async def take(self, count: int) -> None:
+        """Make `count` bytes busy, as soon as they are there.
+
+        More than the whole budget is granted when nothing else is busy: better over the
+        limit for a moment than stuck for ever.
+        """
+        if not self._waiters and self._fits(count):
+            self._grant(count)
+            return
+        turn = (count, trio.Event())
+        self._waiters.append(turn)
+        try:
+            await turn[1].wait()
+        except trio.Cancelled:
+            if turn[1].is_set():
+                self.give_back(count)
+            else:
+                self._waiters.remove(turn)
+                self._wake()
+            raise
+
+    def give_back(self, count: int) -> None:
+        """`count` busy bytes are gone."""
+        self.busy_bytes -= count
+        self._wake()
+
+    def rest(self, count: int) -> None:
+        """`count` busy bytes are idle now."""
+        self.busy_bytes -= count
+        self.idle_bytes += count
+        self._trim()
+        self._wake()
+
+    def forget(self, count: int) -> None:
+        """`count` idle bytes are gone."""
+        self.idle_bytes -= count
+
+    def _fits(self, count: int) -> bool:
+        return self.busy_bytes + count <= self.limit_bytes or not self.busy_bytes
+
+    def _grant(self, count: int) -> None:
+        self.busy_bytes += count
+        self._trim()
+
+    def _trim(self) -> None:
+        excess = self.used_bytes - self.limit_bytes * 3 // 4
+        if excess > 0 and self.idle_bytes:
+            self._shed(excess)
+
+    def _wake(self) -> None:
+        while self._waiters and self._fits(self._waiters[0][0]):
+            count, turn = self._waiters.popleft()
+            self._grant(count)
+            turn.set()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """One buffer: the verified bytes `span` of the content `digest`."""
+
+    digest: bytes
+    span: ByteRange
+    data: memoryview
+
+    @property
+    def cost_bytes(self) -> int:
+        return len(self.data) + OVERHEAD_BYTES
+
+    def part(self, span: ByteRange) -> memoryview:
+        """Return the bytes of `span` that are here; its start is."""
+        base = self.span.start
+        return self.data[span.start - base : span.stop - base]
+
+
+class PieceCache:
+    """The pieces at hand, found by the blocks that they hold."""
+
+    def __init__(self, limit_bytes: int, block_bytes: int) -> None:
+        self.budget = MemoryBudget(limit_bytes, self._shed)
+        self._block_bytes = block_bytes
+        self._blocks: dict[bytes, dict[int, Piece]] = {}
+        self._idle: OrderedDict[Piece, None] = OrderedDict()
+
+    def find(self, digest: bytes, block: int) -> Piece | None:
+        """Return the piece that holds `block`, and count it as read just now."""
+        piece = self._blocks.get(digest, {}).get(block)
+        if piece is not None and piece in self._idle:
+            self._idle.move_to_end(piece)
+        return piece
+
+    def has(self, digest: bytes, block: int) -> bool:
+        """Return whether `block` is here."""
+        return block in self._blocks.get(digest, {})
+
+    def blocks(self, digest: bytes) -> Iterator[int]:
+        """Yield the numbers of the blocks of `digest` that are here."""
+        yield from self._blocks.get(digest, {})
+
+    def add(self, piece: Piece) -> None:
+        """Make a busy piece known; its `cost_bytes` are taken already."""
+        known = self._blocks.setdefault(piece.digest, {})
+        for block in piece.span.blocks(self._block_bytes):
+            known[block] = piece
+
+    def settle(self, piece: Piece) -> None:
+        """Make a busy piece idle: from now on it goes when room is needed."""
+        self._idle[piece] = None
+        self.budget.rest(piece.cost_bytes)
+
+    def clear(self) -> None:
+        """Let all idle pieces go."""
+        self._shed(self.budget.idle_bytes)
+
+    def _shed(self, count: int) -> None:
+        while count > 0 and self._idle:
+            piece, _ = self._idle.popitem(last=False)
+            count -= piece.cost_bytes
+            self.budget.forget(piece.cost_bytes)
+            self._unlink(piece)
+
+    def _unlink(self, piece: Piece) -> None:
+        known = self._blocks.get(piece.digest, {})
+        for block in piece.span.blocks(self._block_bytes):
+            if known.get(block) is piece:  # a later piece may hold the block as well
+                del known[block]
+        if not known:
+            self._blocks.pop(piece.digest, None)

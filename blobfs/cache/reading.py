@@ -1,0 +1,260 @@
+"""Read open files: from memory at once, else through the fetcher, with read-ahead.
+
+Concurrency: several reads of one reader are under way at once, because kernels send them
+so. What each read decides it decides before its first await.
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from blobfs.cache.disk import DiskCache
+from blobfs.cache.fetch import Fetcher
+from blobfs.cache.memory import Piece, PieceCache
+from blobfs.cache.prefetch import Prefetcher
+from blobfs.cache.source import BLOCK_BYTES, Source, source_of
+from blobfs.env import Env
+from blobfs.errors import BlobfsError
+from blobfs.model.readahead import Stream, follow, refused, waited
+from blobfs.stores.base import Store
+from blobfs.types import ByteRange, Content
+
+ACTIVE_S = 2.0
+"""A reader that did not read for this long leaves its share of the window to others."""
+WINDOWS_SHARE = 4
+"""All windows together are at most one part in four of the memory: a byte under way costs
+two, and read-ahead may use half."""
+CLOSING_S = 5.0
+"""How long closing waits for blocks that are still to be written to the disk cache."""
+COUNTED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingStatistics:
+    """What reading did since the mount, and what it holds now."""
+
+    bytes: int
+    """Bytes of the disk cache."""
+    limit_bytes: int
+    hits: int
+    """Block requests that found the block in memory or on disk."""
+    misses: int
+    """Block requests that waited for the store."""
+    evicted_bytes: int
+    damaged: int
+    """Blocks that were bad on disk, and fetched again."""
+    memory_bytes: int
+    memory_limit_bytes: int
+    paused: str | None
+    """Why nothing is written to the disk cache at present."""
+
+
+class Reader:
+    """One open file. Made by `Reading.open`."""
+
+    def __init__(self, source: Source, fetcher: Fetcher, desk: "_Desk") -> None:
+        self._source = source
+        self._fetcher = fetcher
+        self._desk = desk
+        self._stream = Stream()
+
+    async def read(self, span: ByteRange) -> bytes | memoryview:
+        """Return the bytes of `span`, shorter only at end of file.
+
+        Raises:
+            Changed: the object is no longer the version that was opened.
+            AccessDenied, Unreachable, Damaged: the store failed us.
+        """
+        span = span.clamp(self._source.content.size_bytes)
+        if not span:
+            await trio.lowlevel.checkpoint()
+            return b""
+        self._ask_for(span)
+        parts = await self._collect(span)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Give up the share of the window. Reads under way still end well."""
+        self._desk.leave(self)
+
+    def _ask_for(self, span: ByteRange) -> None:
+        """Start fetching what this read lacks, and what it makes likely."""
+        self._stream, advice = follow(
+            self._stream,
+            span,
+            size_bytes=self._source.content.size_bytes,
+            cap_bytes=self._desk.share_bytes(self),
+            block_bytes=BLOCK_BYTES,
+        )
+        if not all(map(self._is_near, span.blocks(BLOCK_BYTES))):
+            self._fetcher.demand(self._source, advice.reach.blocks(BLOCK_BYTES))
+        if advice.ahead:
+            ahead = advice.ahead.blocks(BLOCK_BYTES)
+            stop = self._fetcher.ahead(self._source, ahead)
+            if stop < ahead.stop:
+                self._stream = refused(self._stream, stop * BLOCK_BYTES)
+
+    async def _collect(self, span: ByteRange) -> list[memoryview]:
+        """Return views that together are `span`, waiting for what is under way."""
+        parts: list[memoryview] = []
+        position, had_to_wait = span.start, False
+        while position < span.stop:
+            block = position // BLOCK_BYTES
+            piece = self._fetcher.find(self._source, block)
+            from_store = False
+            if piece is None:
+                had_to_wait = True
+                piece, from_store = await self._wait_for(block)
+            part = ByteRange(position, min(piece.span.stop, span.stop))
+            self._desk.count(part, from_store)
+            parts.append(piece.part(part))
+            position = part.stop
+        if had_to_wait:
+            share = self._desk.share_bytes(self)
+            self._stream = waited(self._stream, span, cap_bytes=share)
+        else:
+            await trio.lowlevel.checkpoint()
+        return parts
+
+    async def _wait_for(self, block: int) -> tuple[Piece, bool]:
+        flight = self._fetcher.under_way(self._source, block)
+        if flight is None:
+            # It was here when we asked, and had to go while we waited for another block.
+            self._fetcher.demand(self._source, [block])
+            flight = self._fetcher.under_way(self._source, block)
+            assert flight is not None
+        return await flight.wait(), flight.from_store
+
+    def _is_near(self, block: int) -> bool:
+        return (
+            self._fetcher.find(self._source, block) is not None
+            or self._fetcher.under_way(self._source, block) is not None
+        )
+
+
+class _Desk:
+    """What all readers share: the window, and the counters."""
+
+    def __init__(self, windows_bytes: int, env: Env) -> None:
+        self._windows_bytes = windows_bytes
+        self._env = env
+        self._last_read: OrderedDict[Reader, float] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+
+    def share_bytes(self, reader: Reader) -> int:
+        """Return how large the window of `reader`, which is reading now, may be."""
+        now = self._env.monotonic_s()
+        self._last_read[reader] = now
+        self._last_read.move_to_end(reader)
+        while next(iter(self._last_read.values())) < now - ACTIVE_S:
+            self._last_read.popitem(last=False)
+        return self._windows_bytes // len(self._last_read)
+
+    def leave(self, reader: Reader) -> None:
+        self._last_read.pop(reader, None)
+
+    def count(self, part: ByteRange, from_store: bool) -> None:
+        blocks = len(part.blocks(BLOCK_BYTES))
+        if from_store:
+            self.misses += blocks
+        else:
+            self.hits += blocks
+
+
+class Reading:
+    """All that is read through one mount. Made by `open_reading`."""
+
+    def __init__(
+        self,
+        disk: DiskCache,
+        pieces: PieceCache,
+        fetcher: Fetcher,
+        prefetcher: Prefetcher,
+        env: Env,
+    ) -> None:
+        self._disk = disk
+        self._pieces = pieces
+        self._fetcher = fetcher
+        self._prefetcher = prefetcher
+        self._desk = _Desk(pieces.budget.limit_bytes // WINDOWS_SHARE, env)
+
+    def open(self, content: Content) -> Reader:
+        """Return a reader of `content`, one for each open file. It costs no request."""
+        return Reader(source_of(content), self._fetcher, self._desk)
+
+    def prefetch(self, contents: Iterable[Content]) -> None:
+        """Fetch small files that are likely to be opened next, in this order.
+
+        A hint: what is here is skipped, and all is dropped when memory is tight.
+        """
+        self._prefetcher.want(contents)
+
+    async def cached_bytes(self, content: Content) -> int:
+        """Return how many bytes of `content` are on disk or in memory."""
+        source = source_of(content)
+        near = set(self._pieces.blocks(source.digest))
+        total = sum(len(source.span(number, number + 1)) for number in near)
+        start, stop = source.block(0), source.block(source.all_blocks.stop)
+        while start < stop:
+            rows = self._disk.lengths(start, stop, COUNTED_AT_ONCE)
+            total += sum(length for block, length in rows if source.number(block) not in near)
+            await trio.lowlevel.checkpoint()
+            start = source.block(source.number(rows[-1][0]) + 1) if rows else stop
+        return total
+
+    def statistics(self) -> ReadingStatistics:
+        """Return the present figures."""
+        return ReadingStatistics(
+            bytes=self._disk.used_bytes,
+            limit_bytes=self._disk.limit_bytes,
+            hits=self._desk.hits,
+            misses=self._desk.misses,
+            evicted_bytes=self._disk.evicted_bytes,
+            damaged=self._disk.damaged,
+            memory_bytes=self._pieces.budget.used_bytes,
+            memory_limit_bytes=self._pieces.budget.limit_bytes,
+            paused=self._disk.paused_reason,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_reading(
+    store: Store, cache_dir: Path, *, limit_bytes: int, memory_bytes: int, env: Env
+) -> AsyncIterator[Reading]:
+    """Open the cache in `cache_dir` and read `store` through it.
+
+    At the end requests under way are given up, and blocks that wait to be written are
+    written for at most `CLOSING_S`. Tasks run in a nursery of its own, so what the body
+    raises arrives in an exception group.
+
+    Raises:
+        InUse: another process uses the folder.
+        LocalFault: the folder cannot be made or written, or has no room.
+    """
+    disk = DiskCache(cache_dir, limit_bytes)
+    pieces = PieceCache(memory_bytes, BLOCK_BYTES)
+    failure: BlobfsError | None = None
+    async with trio.open_nursery() as owner:
+        try:
+            await owner.start(disk.run)
+        except BlobfsError as error:
+            failure = error  # raised outside of the nursery, which would wrap it
+        else:
+            try:
+                async with trio.open_nursery() as flights:
+                    fetcher = Fetcher(store, disk, pieces, flights)
+                    prefetcher = Prefetcher(fetcher, flights)
+                    yield Reading(disk, pieces, fetcher, prefetcher, env)
+                    flights.cancel_scope.cancel()
+            finally:
+                with trio.move_on_after(CLOSING_S, shield=True):
+                    await disk.wait_written()
+                owner.cancel_scope.cancel()
+    pieces.clear()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,106 @@
+"""Decide how far ahead of a reader to fetch. Pure: values in, values out.
+
+A reader is one open file. While its reads follow each other it has a window: the bytes
+behind its furthest read that ought to be here, or on their way. The window starts small,
+because most files are opened for their first bytes only, and doubles each time that the
+reader had to wait for bytes that were not asked for when it last doubled. A reader that
+jumps has no window and gets only what it asked for.
+
+"Follow each other" is meant loosely: a kernel sends several reads of one file at once,
+and they arrive slightly out of order.
+"""
+
+from dataclasses import dataclass, replace
+
+from blobfs.types import MIB, ByteRange
+
+START_BYTES = MIB
+"""The first window; a file no larger than this comes in one request."""
+
+STEP_BYTES = 4 * MIB
+"""The window moves on in steps of this size: one request each."""
+
+NEAR_BYTES = MIB
+"""How far before or behind the furthest read a read may start and still follow it: the
+most that a kernel has under way for one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What is known of how one open file is being read."""
+
+    furthest: int = 0
+    """End of the furthest read since the last jump."""
+    window_bytes: int = 0
+    """0 where the reads do not follow each other."""
+    asked_to: int = 0
+    """Everything from the last jump up to here was asked for."""
+    grown_at: int = 0
+    """A wait for bytes before this does not widen the window: they were asked for when it
+    last widened, or earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do for one read: `reach` holds the read itself, `ahead` is for later reads.
+
+    What is missing of the read is fetched with what is missing of the rest of `reach`, so
+    that a stream whose read-ahead was refused still moves in large steps. `ahead` may be
+    empty, and may overlap `reach`.
+    """
+
+    reach: ByteRange
+    ahead: ByteRange
+
+
+def follow(
+    stream: Stream, span: ByteRange, *, size_bytes: int, cap_bytes: int, block_bytes: int
+) -> tuple[Stream, Advice]:
+    """Return the state after a read of `span`, and what to fetch for it.
+
+    `span` is not empty and lies inside the file; `cap_bytes` is this reader's share of the
+    memory. A window is never smaller than `START_BYTES`.
+    """
+    if not _follows(stream, span):
+        jumped = Stream(furthest=span.stop, asked_to=span.stop, grown_at=span.stop)
+        return jumped, Advice(span, ByteRange(span.stop, span.stop))
+    window = min(max(stream.window_bytes, START_BYTES), max(cap_bytes, START_BYTES))
+    furthest = max(stream.furthest, span.stop)
+    goal = _goal(furthest, window, size_bytes, block_bytes)
+    reach_stop = max(span.stop, min(span.start + min(window, STEP_BYTES), goal))
+    reach = ByteRange(span.start, reach_stop)
+    # Small steps would be small requests: wait until one is worth its round trip.
+    worth = goal == size_bytes or goal - stream.asked_to >= min(window // 2, STEP_BYTES)
+    asked_to = max(stream.asked_to, goal) if worth else stream.asked_to
+    ahead = ByteRange(min(stream.asked_to, asked_to), asked_to)
+    return replace(stream, furthest=furthest, window_bytes=window, asked_to=asked_to), Advice(
+        reach, ahead
+    )
+
+
+def waited(stream: Stream, span: ByteRange, *, cap_bytes: int) -> Stream:
+    """Return the state after the read of `span` had to wait."""
+    if not stream.window_bytes or span.stop <= stream.grown_at:
+        return stream
+    window = max(min(2 * stream.window_bytes, cap_bytes), START_BYTES)
+    return replace(stream, window_bytes=window, grown_at=stream.asked_to)
+
+
+def refused(stream: Stream, start: int) -> Stream:
+    """Return the state after the bytes from `start` on could not be asked for."""
+    return replace(stream, asked_to=min(stream.asked_to, start))
+
+
+def _follows(stream: Stream, span: ByteRange) -> bool:
+    if stream.window_bytes:
+        return abs(span.start - stream.furthest) <= NEAR_BYTES
+    # Not a stream yet: only a read that goes on where the last one ended makes it one.
+    return span.start == stream.furthest
+
+
+def _goal(furthest: int, window_bytes: int, size_bytes: int, block_bytes: int) -> int:
+    """Return where the window ends: on a block boundary, or at the end of the file."""
+    goal = furthest + window_bytes
+    if goal >= size_bytes:
+        return size_bytes
+    return max(furthest, goal - goal % block_bytes)
