@@ -26,7 +26,7 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """All that a daemon has to know about its mount. Sent to it as JSON; holds no secret."""
 
     source: str
-    """As the user wrote it; `blobfs.stores.opening.parse_source` reads it."""
+    """As an URL that `blobfs.stores.opening.parse_source` reads: a bare name became `s3://name`."""
     mountpoint: Path
     """Absolute, without symbolic links."""
     state_dir: Path
@@ -61,6 +61,11 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.log_file is None and not self.foreground:
             return self.state_dir / "daemon.log"
         return self.log_file
+
+    def describe(self) -> str:
+        """Return the mount in words, for `mounted ...`."""
+        mode = " (read-only)" if self.read_only else ""
+        return f"{self.source} on {self.mountpoint}{mode}"
 
 
 def encode_settings(settings: MountSettings) -> bytes:

@@ -1,18 +1,16 @@
-"""Find, make and guard the folders that blobfs keeps on this machine.
+"""Find and make the folders that blobfs keeps on this machine.
 
 State, cache and sockets hold private data, so every folder made here is mode 0700. The
 runtime folder is also checked: whoever owns it owns the sockets that commands trust.
 """
 
-import contextlib
-import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from blobfs.errors import InUse, LocalFault
+from blobfs.errors import LocalFault
 
 
 def state_root(environ: Mapping[str, str]) -> Path:
@@ -41,13 +39,22 @@ def runtime_root(environ: Mapping[str, str], *, run_user: Path = Path("/run/user
     return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"blobfs-{os.getuid()}"
 
 
-def make_private(folder: Path) -> Path:
-    """Make `folder` if need be, and return it once it is known to be ours alone.
+def known_runtime(environ: Mapping[str, str]) -> Path:
+    """Return `runtime_root`, which may not exist, but is not somebody else's if it does.
 
     Raises:
-        LocalFault: it cannot be made, or somebody else owns it or may enter it.
+        LocalFault: somebody else owns it or may enter it.
     """
-    make(folder)
+    folder = runtime_root(environ)
+    return require_private(folder) if folder.exists() else folder
+
+
+def require_private(folder: Path) -> Path:
+    """Return `folder` once it is known to be ours alone.
+
+    Raises:
+        LocalFault: somebody else owns it or may enter it.
+    """
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise LocalFault(
@@ -78,36 +85,6 @@ def make(folder: Path) -> Path:
 def contains(folder: str, path: str) -> bool:
     """Return whether `path` is `folder` or lies below it, by their names alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-@contextlib.contextmanager
-def locked(folder: Path, *, in_use: str) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel lets go of it when the process ends.
-
-    Raises:
-        InUse: another process holds it; `in_use` is the message's first half.
-        LocalFault: the lock file cannot be opened.
-    """
-    path = make(folder) / "lock"
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LocalFault(f"cannot lock a folder: {error.strerror}. path={str(path)!r}") from error
-    try:
-        _lock_now(handle, in_use, folder)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock_now(handle: int, in_use: str, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-        raise InUse(f"{in_use}. folder={str(folder)!r} pid={holder}") from None
-    os.truncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:

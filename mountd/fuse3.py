@@ -37,6 +37,9 @@ READ_AHEAD_KIB = 1024
 MOST_TASKS = 512
 """Requests handled at once: many readers may hang on a dead server without blocking others."""
 
+DOTS = 2
+"""`.` and `..` come before everything else in a directory."""
+
 BLOCK_BYTES = 4096
 UNIT_BYTES = 512
 """The unit of `st_blocks` (stat(2))."""
@@ -148,10 +151,17 @@ class Front(pyfuse3.Operations):
 
     @_handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        dirents = await self._vfs.readdir(HandleNo(fh), start_id)
+        handle = HandleNo(fh)
+        for position, (name, attributes) in enumerate(self._vfs.dots(handle), 1):
+            # The kernel takes no inode with these two, so they are not counted as lookups.
+            if position > start_id and not pyfuse3.readdir_reply(
+                token, name, self._entry(attributes), position
+            ):
+                return
+        dirents = await self._vfs.readdir(handle, max(0, start_id - DOTS))
         for dirent in dirents or ():
             entry = self._entry(dirent.attributes)
-            if not pyfuse3.readdir_reply(token, dirent.name, entry, dirent.next_cookie):
+            if not pyfuse3.readdir_reply(token, dirent.name, entry, dirent.next_cookie + DOTS):
                 return
             self._vfs.count_lookup(dirent)
 

@@ -6,10 +6,10 @@ one would take longer than asking.
 
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from blobfs.control.deadline import Deadline
 from blobfs.control.messages import (
     MAX_REPLY_BYTES,
     Failure,
@@ -81,7 +81,7 @@ def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Re
         Unreachable: no whole answer within `within_s`.
         Unsupported: the daemon speaks another protocol.
     """
-    deadline = time.monotonic() + within_s  # noqa: TID251 - outside of trio, no test waits here
+    deadline = Deadline(within_s)
     path = place_of(runtime, mountpoint).socket
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -97,11 +97,11 @@ def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Re
         raise NotFound(f"no daemon listens. mountpoint={mountpoint!r}") from error
 
 
-def _receive_line(connection: socket.socket, deadline: float) -> bytes:
+def _receive_line(connection: socket.socket, deadline: Deadline) -> bytes:
     line = bytearray()
     while not line.endswith(b"\n"):
-        remaining_s = deadline - time.monotonic()  # noqa: TID251 - as above
-        if remaining_s <= 0 or len(line) > MAX_REPLY_BYTES:
+        remaining_s = deadline.remaining_s()
+        if not remaining_s or len(line) > MAX_REPLY_BYTES:
             raise TimeoutError
         connection.settimeout(remaining_s)
         part = connection.recv(1 << 16)

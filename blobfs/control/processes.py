@@ -5,6 +5,7 @@ A process is known by its number and the moment it started, because numbers are 
 
 import os
 import select
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,11 @@ def is_running(pid: int, started: int) -> bool:
     return started_at(pid) == started
 
 
-def wait_ended(pid: int, started: int, within_s: float) -> bool:
-    """Wait until that process has ended; return False if it still runs after `within_s`."""
+def wait_ended(pid: int, started: int, within_s: float, *, send: int | None = None) -> bool:
+    """Wait until that process has ended; return False if it still runs after `within_s`.
+
+    The signal `send`, if given, goes to exactly that process before the wait.
+    """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -50,6 +54,8 @@ def wait_ended(pid: int, started: int, within_s: float) -> bool:
         # Only now does `pid` stay what it is, so only now may its start be compared.
         if not is_running(pid, started):
             return True
+        if send is not None:
+            signal.pidfd_send_signal(handle, send)
         readable, _, _ = select.select([handle], [], [], within_s)
         return bool(readable)
     finally:

@@ -19,7 +19,7 @@ import msgspec
 
 from blobfs.control.processes import is_running
 from blobfs.errors import InUse, LocalFault
-from blobfs.folders import contains, make_private
+from blobfs.folders import contains, make, require_private
 
 _LONGEST_SOCKET_PATH = 107
 """Bytes of `sun_path`, less the closing NUL (unix(7))."""
@@ -98,7 +98,7 @@ def claim(runtime: Path, registration: Registration) -> Iterator[Claim]:
         InUse: a living daemon has it.
         LocalFault: the folder of the sockets cannot be used.
     """
-    make_private(runtime)
+    require_private(make(runtime))
     place = place_of(runtime, registration.mountpoint)
     with contextlib.ExitStack() as cleanup:
         with _turn(runtime):

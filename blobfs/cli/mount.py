@@ -1,0 +1,96 @@
+"""`blobfs mount`: show a bucket as a directory."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blobfs.cli import daemon, preflight
+from blobfs.config import MountSettings, choose_settings, settings_for
+from blobfs.errors import UsageError
+from blobfs.stores.opening import Source, parse_source
+
+
+@click.command(name="mount", context_settings={"max_content_width": 80})
+@click.argument("source")
+@click.argument("mountpoint")
+@click.option("--read-only", is_flag=True, default=None, help="Never write to the bucket.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, log to the terminal.")
+@click.option("--profile", metavar="NAME", help="The AWS profile to log in with.")
+@click.option("--region", metavar="NAME", help="The AWS region of the bucket.")
+@click.option("--endpoint-url", metavar="URL", help="Another server that speaks S3 or Azure Blob.")
+@click.option("--account", metavar="NAME", help="The Azure storage account.")
+@click.option("--anonymous", is_flag=True, default=None, help="Do not log in: for public buckets.")
+@click.option("--native-ttl", metavar="TIME", help="How long a listing counts as fresh. [60s]")
+@click.option("--cache-size", metavar="SIZE", help="Most room for the disk cache. [20GiB]")
+@click.option("--cache-dir", metavar="DIR", help="Keep caches below this folder.")
+@click.option("--state-dir", metavar="DIR", help="Keep state and logs below this folder.")
+@click.option("--memory", metavar="SIZE", help="Memory for all buffers together. [256MiB]")
+@click.option("--deadline", metavar="TIME", help="Longest wait for the store. [30s]")
+@click.option("--allow-other", is_flag=True, default=None, help="Let other users in.")
+@click.option("--uid", metavar="NUMBER", help="The user who owns all files. [you]")
+@click.option("--gid", metavar="NUMBER", help="The group of all files. [yours]")
+@click.option("--umask", metavar="OCTAL", help="Permissions that files do not have. [022]")
+@click.option("--log-level", metavar="WORD", help="debug, info, warning or error. [info]")
+@click.option("--log-format", metavar="WORD", help="text or json. [text]")
+@click.option("--log-file", metavar="FILE", help="Write the log there.")
+def command(source: str, mountpoint: str, foreground: bool, **flags: str | bool | None) -> None:
+    """Show a bucket as a directory.
+
+    SOURCE is s3://bucket, az://container or file:///folder, each with an optional /prefix;
+    a bare name is an S3 bucket. MOUNTPOINT is an empty folder. Nothing is downloaded until a
+    program reads it.
+
+    \b
+    Example:
+      mkdir ~/data
+      blobfs mount s3://my-bucket/photos ~/data --read-only
+
+    Logging in works as with the tools of AWS and Azure: environment variables, their
+    configuration files, roles. Secrets are never flags. Each flag can be given as a variable
+    too: --cache-size as BLOBFS_CACHE_SIZE.
+
+    Sizes: 20GiB, 500M, 4096. Times: 60, 60s, 5m, 1h.
+    """
+    settings = _settings(source, mountpoint, foreground, flags)
+    if foreground:
+        daemon.become(settings)
+    daemon.start(settings)
+    click.echo(f"mounted {settings.describe()}")
+
+
+def _settings(
+    source: str, mountpoint: str, foreground: bool, flags: Mapping[str, str | bool | None]
+) -> MountSettings:
+    """Check all that can be checked here, in the order in which users would fix it."""
+    named = {name.replace("_", "-"): value for name, value in flags.items()}
+    chosen = choose_settings(named, os.environ)
+    parsed = _unambiguous(source)
+    _require_read_only(chosen)
+    place = preflight.usable_mountpoint(mountpoint)
+    settings = settings_for(
+        parsed.url, parsed.state_id, place, chosen, os.environ, foreground=foreground
+    )
+    preflight.check_fuse(allow_other=settings.allow_other)
+    needed = [settings.state_dir, settings.cache_dir, settings.runtime_dir, settings.log_path]
+    preflight.check_apart(place, [folder for folder in needed if folder is not None])
+    return settings
+
+
+def _unambiguous(text: str) -> Source:
+    if "://" not in text and Path(text).exists():
+        raise UsageError(
+            f"there is a folder of that name, and there may be a bucket. name={text!r}",
+            hint=f"write s3://{text} or file://{Path(text).absolute()}",
+        )
+    return parse_source(text)
+
+
+def _require_read_only(chosen: Mapping[str, Any]) -> None:
+    if not chosen.get("read_only"):
+        raise UsageError(
+            "writing is not there yet: buckets can only be read",
+            hint="add --read-only",
+        )

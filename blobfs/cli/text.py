@@ -1,0 +1,78 @@
+"""Put a mount's status into words for people, on lines of 80 columns."""
+
+from collections.abc import Iterator
+
+from blobfs.control.messages import CacheStatus, MountStatus, StoreStatus
+from blobfs.types import KIB
+
+
+def size(count_bytes: int) -> str:
+    """Write a size with at most one digit behind the point: `1.5 GiB`."""
+    value, unit = float(count_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < KIB:
+            break
+        value, unit = value / KIB, larger
+    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration by its two largest units: `2 h 5 min`."""
+    minutes, whole_s = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    units = [(days, "d"), (hours, "h"), (minutes, "min"), (whole_s, "s")]
+    first = next((index for index, (value, _) in enumerate(units) if value), 3)
+    return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2])
+
+
+def mount_lines(mount: MountStatus) -> Iterator[str]:
+    """Yield a line for the mount, and indented ones for what is worth knowing of it."""
+    mode = " (read-only)" if mount.read_only else ""
+    yield f"{mount.mountpoint}  {mount.source}{mode}"
+    yield from (f"  {name:<9} {said}" for name, said in _details(mount))
+
+
+def _details(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    yield "state", _state(mount)
+    if mount.state == "unresponsive":
+        yield "", f"end it with: blobfs unmount --force {mount.mountpoint}"
+    if mount.cache is not None:
+        yield "cache", _cache(mount.cache)
+    if mount.store is not None:
+        yield from _store(mount.store)
+    if mount.memory_bytes is not None:
+        yield "memory", f"{size(mount.memory_bytes)}, open files: {mount.open_files}"
+    yield from _oddities(mount)
+
+
+def _state(mount: MountStatus) -> str:
+    if mount.state == "mounted" and mount.uptime_s is not None:
+        return f"mounted for {duration(mount.uptime_s)}, pid {mount.pid}"
+    said = "not answering" if mount.state == "unresponsive" else mount.state
+    return f"{said}, pid {mount.pid}" + (f": {mount.problem}" if mount.problem else "")
+
+
+def _cache(cache: CacheStatus) -> str:
+    percent = 100 * cache.bytes / cache.limit_bytes if cache.limit_bytes else 0
+    used = f"{size(cache.bytes)} of {size(cache.limit_bytes)} ({percent:.0f} %)"
+    return f"{used}, {cache.hits} hits, {cache.misses} misses"
+
+
+def _store(store: StoreStatus) -> Iterator[tuple[str, str]]:
+    asked = ", ".join(f"{name} {count}" for name, count in store.requests.items() if count)
+    yield "requests", asked or "none"
+    moved = f"{size(store.bytes_received)} fetched"
+    if store.bytes_sent:
+        moved += f", {size(store.bytes_sent)} sent"
+    if store.errors or store.retries:
+        moved += f", {store.errors} errors, {store.retries} retries"
+    yield "traffic", moved
+
+
+def _oddities(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    if mount.listings is not None and mount.listings.stale:
+        why = f": {mount.listings.last_error}" if mount.listings.last_error else ""
+        yield "stale", f"{mount.listings.stale} of {mount.listings.known} listings{why}"
+    if mount.odd_keys is not None and mount.odd_keys.count:
+        yield "odd keys", f"{mount.odd_keys.count} cannot be shown as files; --json names them"

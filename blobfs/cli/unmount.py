@@ -1,0 +1,96 @@
+"""`blobfs unmount`: end a mount, also a dead one or one that hangs."""
+
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from blobfs.cli.status import locate_mount, require_mount
+from blobfs.control.client import request_unmount
+from blobfs.control.mounts import FILE_SYSTEM_TYPE, detach, find_mount
+from blobfs.control.processes import holders, wait_ended
+from blobfs.control.registry import Registration, forget
+from blobfs.errors import BlobfsError, InUse, Unreachable
+from blobfs.folders import known_runtime
+
+_ENDS_WITHIN_S = 15.0
+_POLITE_S = 3.0
+_KILLED_WITHIN_S = 2.0
+_MOST_NAMED = 5
+
+
+@click.command(name="unmount", context_settings={"max_content_width": 80})
+@click.argument("mountpoint")
+@click.option("--force", is_flag=True, help="Also when files are open, or the daemon hangs.")
+def command(mountpoint: str, force: bool) -> None:
+    """End a mount.
+
+    MOUNTPOINT is where it is mounted, or any path inside. Waits until the daemon has ended.
+    With --force, programs that still have files open there get errors.
+
+    \b
+    Example:
+      blobfs unmount ~/data
+    """
+    runtime = known_runtime(os.environ)
+    place = os.path.abspath(Path(mountpoint).expanduser())  # noqa: PTH100 - resolve() follows links
+    if locate_mount(runtime, mountpoint) is None and _is_ours(place):
+        detach(place, lazy=force)  # its record is lost, for example with a wiped runtime folder
+        click.echo(f"unmounted {place}")
+        return
+    mount = require_mount(runtime, mountpoint)
+    if not mount.alive:
+        _clear_dead(runtime, mount)
+    elif force:
+        _end_by_force(runtime, mount)
+    else:
+        _end_politely(runtime, mount)
+    click.echo(f"unmounted {mount.mountpoint}")
+
+
+def _end_politely(runtime: Path, mount: Registration) -> None:
+    try:
+        request_unmount(runtime, mount)
+    except Unreachable as error:
+        error.hint = f"end it with: blobfs unmount --force {mount.mountpoint}"
+        raise
+    except BlobfsError as error:
+        if error.exit_code == InUse.exit_code:
+            error.hint = _who_holds(mount.mountpoint)
+        raise
+    if not wait_ended(mount.pid, mount.process_started, _ENDS_WITHIN_S):
+        raise Unreachable(
+            f"the mount is gone, but its daemon has not ended. pid={mount.pid}",
+            hint=f"end it with: blobfs unmount --force {mount.mountpoint}",
+        )
+    _clear_dead(runtime, mount)
+
+
+def _end_by_force(runtime: Path, mount: Registration) -> None:
+    """Ask the daemon to end by a signal, kill it if it does not, and take its mount away."""
+    for number, within_s in ((signal.SIGTERM, _POLITE_S), (signal.SIGKILL, _KILLED_WITHIN_S)):
+        if wait_ended(mount.pid, mount.process_started, within_s, send=number):
+            break
+    _clear_dead(runtime, mount)
+
+
+def _clear_dead(runtime: Path, mount: Registration) -> None:
+    """Remove what is left of a mount whose daemon has ended."""
+    if _is_ours(mount.mountpoint):
+        detach(mount.mountpoint, lazy=True)  # nothing can be saved by waiting for its users
+    forget(runtime, mount)
+
+
+def _is_ours(mountpoint: str) -> bool:
+    found = find_mount(mountpoint)
+    return found is not None and found.kind == FILE_SYSTEM_TYPE
+
+
+def _who_holds(mountpoint: str) -> str:
+    found = holders(mountpoint)
+    if not found:
+        return "a program of another user holds it; --force unmounts all the same"
+    named = ", ".join(f"{holder.name} ({holder.pid})" for holder in found[:_MOST_NAMED])
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return f"held by {named}{more}; close them, or use --force"

@@ -1,0 +1,165 @@
+"""Put one mount together and serve it: the one place that knows all parts.
+
+Concurrency: one nursery holds the mount's tasks. It ends when the mount is detached, by
+`blobfs unmount` or by anybody else, and is cancelled by SIGTERM and SIGINT. Either way
+everything is taken down in the reverse order of its making.
+"""
+
+import logging
+import math
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from blobfs.cache.lock import hold_folder
+from blobfs.config import MountSettings
+from blobfs.control.messages import Gauges, MountStatus
+from blobfs.control.mounts import detach
+from blobfs.control.processes import own_memory_bytes, started_at
+from blobfs.control.registry import Claim, Registration, claim
+from blobfs.env import Env
+from blobfs.errors import Unreachable, Unsupported
+from mountd.server import serve_control
+
+log = logging.getLogger("mountd.app")
+
+START_WITHIN_S = 7.5
+"""The command line gives up after 10 s in all; the reason has to reach it before."""
+
+
+class FileSystem(Protocol):
+    """A file system with its front-end, ready to be mounted."""
+
+    def gauges(self) -> Gauges: ...
+
+    async def serve(self, mounted: Callable[[], None]) -> None:
+        """Mount, call `mounted` once programs can use it, return when it was detached.
+
+        Cancelled, it detaches the mount itself, whoever still uses it.
+
+        Raises:
+            BlobfsError: it cannot be mounted.
+        """
+        ...
+
+
+OpenFileSystem = Callable[[MountSettings, Env], AbstractAsyncContextManager[FileSystem]]
+
+
+@asynccontextmanager
+async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[FileSystem]:
+    """Open store, cache and namespace of `settings.source`, with a front-end before them.
+
+    Raises:
+        BlobfsError: one of them cannot be used.
+    """
+    raise Unsupported(f"the file system is not connected yet. source={settings.source}")
+    yield  # type: ignore[unreachable]
+
+
+async def run(
+    settings: MountSettings,
+    ready: Callable[[], None],
+    open_file_system: OpenFileSystem,
+    env: Env | None = None,
+) -> None:
+    """Serve the mount of `settings` until it ends; call `ready` once it can be used.
+
+    Raises:
+        BlobfsError: it could not be started, perhaps inside an exception group.
+    """
+    app = _App(settings, ready, env or Env())
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            await app.serve(open_file_system, nursery)
+            nursery.cancel_scope.cancel()
+    log.info("ended. mountpoint=%s", settings.mountpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class _App:
+    settings: MountSettings
+    ready: Callable[[], None]
+    env: Env
+
+    async def serve(self, open_file_system: OpenFileSystem, nursery: trio.Nursery) -> None:
+        with trio.move_on_after(START_WITHIN_S) as start, ExitStack() as held:
+            claimed = held.enter_context(claim(self.settings.runtime_dir, self._registration()))
+            held.enter_context(hold_folder(self.settings.state_dir))
+            async with open_file_system(self.settings, self.env) as file_system:
+
+                def mounted() -> None:
+                    start.deadline = math.inf
+                    self._open_for_business(claimed, file_system, nursery)
+
+                await file_system.serve(mounted)
+        if start.cancelled_caught:
+            raise Unreachable(
+                f"no answer in time. source={self.settings.source} waited_s={START_WITHIN_S:g}",
+                hint="check the network, the endpoint and the proxy settings",
+            )
+
+    def _open_for_business(
+        self, claimed: Claim, file_system: FileSystem, nursery: trio.Nursery
+    ) -> None:
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(claimed.listener))
+        mount = _Mount(self.settings, file_system, self.env, self.env.monotonic_s())
+        nursery.start_soon(serve_control, listener, mount)
+        claimed.announce_ready()
+        self.ready()
+        log.info("mounted. source=%s mountpoint=%s", self.settings.source, self.settings.mountpoint)
+
+    def _registration(self) -> Registration:
+        settings, pid = self.settings, os.getpid()
+        return Registration(
+            mountpoint=str(settings.mountpoint),
+            source=settings.source,
+            read_only=settings.read_only,
+            pid=pid,
+            process_started=started_at(pid) or 0,
+            log=None if settings.log_path is None else str(settings.log_path),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """What the control socket gives access to."""
+
+    settings: MountSettings
+    file_system: FileSystem
+    env: Env
+    mounted_s: float
+
+    def status(self) -> MountStatus:
+        gauges = self.file_system.gauges()
+        return MountStatus(
+            mountpoint=str(self.settings.mountpoint),
+            source=self.settings.source,
+            pid=os.getpid(),
+            read_only=self.settings.read_only,
+            uptime_s=round(self.env.monotonic_s() - self.mounted_s, 3),
+            state="mounted",
+            cache=gauges.cache,
+            store=gauges.store,
+            memory_bytes=own_memory_bytes(),
+            fuse=gauges.fuse,
+            listings=gauges.listings,
+            odd_keys=gauges.odd_keys,
+            open_files=gauges.open_files,
+        )
+
+    async def unmount(self) -> None:
+        # In a thread, because the kernel asks us for more before it lets the mount go.
+        await trio.to_thread.run_sync(detach, str(self.settings.mountpoint), abandon_on_cancel=True)
+
+
+async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("ending. signal=%s", signal.Signals(number).name)
+        scope.cancel()
