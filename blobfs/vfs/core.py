@@ -172,9 +172,7 @@ class Vfs:
 
         An entry counts as looked up only when the caller says so, by `count_lookup`.
         """
-        folder = self._folders.get(handle)
-        if folder is None:
-            raise BadHandle(f"no such open directory. handle={handle}")
+        folder = self._open_folder(handle)
         number = max(0, _page_of(folder.starts, cookie))
         while (page := await folder.view.page(number)) is not None:
             start = folder.starts[number]
@@ -184,6 +182,12 @@ class Vfs:
                 return self._dirents(folder, page[cookie - start :], cookie)
             number += 1
         return None
+
+    def dots(self, handle: HandleNo) -> Iterator[tuple[bytes, Attributes]]:
+        """Yield `.` and `..` of an open directory."""
+        node = self._open_folder(handle).node
+        yield b".", self._attributes(node, 0)
+        yield b"..", self._attributes(self._inodes.get(node.parent) or node, 0)
 
     def count_lookup(self, dirent: Dirent) -> None:
         """Note that the kernel took this entry, and its inode with it."""
@@ -279,6 +283,12 @@ class Vfs:
         if not node.entry.is_folder:
             raise NotAFolder(f"not a directory. key={node.content.key!r}")
         return node
+
+    def _open_folder(self, handle: HandleNo) -> _OpenFolder:
+        folder = self._folders.get(handle)
+        if folder is None:
+            raise BadHandle(f"no such open directory. handle={handle}")
+        return folder
 
     def _valid_s(self, until_s: float) -> float:
         return min(MOST_VALID_S, max(0.0, until_s - self._env.monotonic_s()))
