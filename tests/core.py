@@ -21,4 +21,4 @@ async def opened_vfs(store: Store, folder: Path, env: Env, ttl_s: float) -> Asyn
             store, folder / "cache", limit_bytes=GIB, memory_bytes=256 * MIB, env=env
         ) as reading,
     ):
-        yield Vfs(store.url, native, reading, env, folder_mtime_ns=env.now_ns())
+        yield Vfs(store.url, native, reading, env)

@@ -110,13 +110,10 @@ class _OpenFile:
 class Vfs:
     """The mounted directory."""
 
-    def __init__(
-        self, source: str, native: NativeTree, reading: Reading, env: Env, *, folder_mtime_ns: int
-    ) -> None:
+    def __init__(self, source: str, native: NativeTree, reading: Reading, env: Env) -> None:
         self._native = native
         self._reading = reading
         self._env = env
-        self._folder_mtime_ns = folder_mtime_ns
         self._inodes = InodeTable(source)
         self._handles = itertools.count(1)
         self._files: dict[int, _OpenFile] = {}
@@ -297,7 +294,7 @@ class Vfs:
         entry = node.entry
         mtime_ns = entry.mtime_ns
         if entry.is_folder:
-            mtime_ns = self._native.folder_mtime_ns(node.prefix) or self._folder_mtime_ns
+            mtime_ns = self._native.folder_mtime_ns(node.prefix)
         return Attributes(node.number, entry.is_folder, entry.size_bytes, mtime_ns, valid_s)
 
     def _dirents(self, folder: _OpenFolder, page: list[Entry], cookie: int) -> Iterator[Dirent]:

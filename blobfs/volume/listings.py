@@ -8,6 +8,7 @@ Tables:
     odd         listing id, number          -> OddKey
     garbage     listing id                  -> nothing: unfinished, or replaced
     meta        b"next" / b"totals"         -> the next listing id / Totals
+                b"born"                     -> when this bucket was first seen here, in ns
 
 A listing is written page by page under a new id, and becomes the current one of its
 directory in the transaction that makes it complete. Until then, and after it was
@@ -21,6 +22,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -100,6 +102,15 @@ class Listings:
             row = reader.get("meta", b"next")
         self._next = 1 if row is None else int.from_bytes(row, "big")
 
+    async def born_ns(self, now_ns: int) -> int:
+        """Return when this bucket was first seen here, which is now if it never was."""
+        with self._database.read() as reader:
+            row = reader.get("meta", b"born")
+        if row is None:
+            row = now_ns.to_bytes(8, "big")
+            await self._database.write(partial(_set_born, born=row))
+        return int.from_bytes(row, "big")
+
     def folder(self, prefix: str) -> Folder | None:
         """Return what is known of the directory, however old."""
         with self._database.read() as reader:
@@ -173,6 +184,10 @@ class Listings:
         """Remove some rows of listings that nobody reads; return whether more is left."""
         held = frozenset(self._readers)
         return await self._database.write(lambda w: _remove_garbage(w, held))
+
+
+def _set_born(writer: Writer, born: bytes) -> None:
+    writer.put("meta", b"born", born)
 
 
 def _names(reader: Reader, listing: int, start: bytes) -> Iterator[bytes]:

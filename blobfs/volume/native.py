@@ -84,13 +84,21 @@ class NativeTree:
     """The directories of one bucket. Made by `open_native`."""
 
     def __init__(
-        self, store: Store, listings: Listings, nursery: trio.Nursery, env: Env, ttl_s: float
+        self,
+        store: Store,
+        listings: Listings,
+        nursery: trio.Nursery,
+        env: Env,
+        *,
+        ttl_s: float,
+        born_ns: int,
     ) -> None:
         self._store = store
         self._listings = listings
         self._nursery = nursery
         self._env = env
         self._ttl_s = ttl_s
+        self._born_ns = born_ns
         self._names = NameMemory()
         self._asking: dict[tuple[str, bytes], trio.Event] = {}
         self._asked: Counter[str] = Counter()
@@ -162,10 +170,14 @@ class NativeTree:
         first = self._listings.first_file(folder.listing)
         return first is not None and first.name == name
 
-    def folder_mtime_ns(self, prefix: str) -> int | None:
-        """Return the time of the directory's marker object, where one is known."""
+    def folder_mtime_ns(self, prefix: str) -> int:
+        """Return the time of the directory's marker object, where one is known.
+
+        Other directories have the time when the bucket was first seen: any would do, as long
+        as it stays the same.
+        """
         folder = self._listings.folder(prefix)
-        return None if folder is None else folder.mtime_ns
+        return self._born_ns if folder is None or folder.mtime_ns is None else folder.mtime_ns
 
     def forget(self, prefix: str, name: bytes) -> None:
         """Ask the store again for `name`: what we said of it turned out to be outdated."""
@@ -420,7 +432,9 @@ async def open_native(
         ) as database,
         trio.open_nursery() as nursery,
     ):
-        tree = NativeTree(store, Listings(database), nursery, env, ttl_s)
+        listings = Listings(database)
+        born_ns = await listings.born_ns(env.now_ns())
+        tree = NativeTree(store, listings, nursery, env, ttl_s=ttl_s, born_ns=born_ns)
         nursery.start_soon(tree.tidy)
         yield tree
         nursery.cancel_scope.cancel()
