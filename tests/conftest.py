@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import AzureServer, S3Server, ServerMissing, azurite, seaweedfs
+pytest.register_assert_rewrite("tests.contracts")
+
+from tests.servers import AzureServer, S3Server, ServerMissing, azurite, seaweedfs  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,13 @@ class StoreTraits:
     """Keys that one delete request takes; 1 where every key is a request."""
     parallel: int
     """Requests under way at once that the store is known to like."""
+    sorted_listing: bool = True
+    """`list` gives keys in order of their UTF-8 bytes, and `start_after` skips no others.
+
+    Where it is not known to (servers that keep keys in folders list `a/b` before `a-b`, and
+    may skip all of `a/` after `a`), the keys below one folder still come together, and
+    following the tokens still gives every key once.
+    """
     raw_keys: bool = False
     """Keys may hold bytes that are not UTF-8, as surrogates (PEP 383); others are text."""
 
