@@ -40,7 +40,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Listed:
     """One answer of the server. `names` are as it compares them, `entries` as we show them."""
 
     names: Sequence[str]
@@ -48,7 +48,7 @@ class Answer:
     marker: str | None
 
 
-NOTHING_LEFT = Answer((), (), None)
+NOTHING_LEFT = Listed((), (), None)
 """What a server that has no more would answer."""
 
 
@@ -66,26 +66,26 @@ def decode_position(token: str | None) -> Position:
         raise UsageError(f"not a token of a listing. token={token[:100]!r}") from None
 
 
-def parse_answer(root: object, delimiter: bool) -> Answer:
-    """Return what an answer says, given the root of its XML.
+def parse_listing(root: object, delimiter: bool) -> Listed | None:
+    """Return what an answer says, given the root of its XML; None when it is no whole listing.
 
     Raises:
-        Damaged: it is no listing, or not all of one.
+        Damaged: an entry lacks what every entry has.
     """
     blobs = root.find("Blobs") if isinstance(root, Element) else None
     marker = root.find("NextMarker") if isinstance(root, Element) else None
     if blobs is None or marker is None:
-        raise Damaged("the answer to a listing is not a listing.", hint="is a proxy in between?")
+        return None
     names: list[str] = []
     entries: list[Entry] = []
     for item in blobs:
         name = _name(item)
         names.append(name)
         entries.append(name if item.tag == "BlobPrefix" else _describe(item, name, delimiter))
-    return Answer(names, entries, marker.text or None)
+    return Listed(names, entries, marker.text or None)
 
 
-def next_page(position: Position, answer: Answer, start_after: str, max_keys: int) -> ListPage:
+def next_page(position: Position, answer: Listed, start_after: str, max_keys: int) -> ListPage:
     """Return the page that follows `position`, given the server's `answer` to it."""
     found = {_key(entry): entry for entry in (*answer.entries, *position.held)}
     ready = sorted((key for key in found if key > start_after), key=str.encode)
