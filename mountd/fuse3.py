@@ -69,7 +69,7 @@ def _handler(
     method: Callable[Concatenate["Front", P], Awaitable[R]],
 ) -> Callable[Concatenate["Front", P], Coroutine[Any, Any, R]]:
     """Count a request, give it an id, and translate what it raises."""
-    name = method.__name__
+    name = method.__name__.lstrip("_")
 
     @wraps(method)
     async def handle(self: "Front", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -189,8 +189,15 @@ class Front(pyfuse3.Operations):
     async def release(self, fh: int) -> None:
         self._vfs.release(HandleNo(fh))
 
-    @_handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        # Before anything else: `ls -l` asks for an ACL and a label of each file, every write for
+        # capabilities. "Not supported" instead of "none" lets `ls` stop asking.
+        if not name.startswith(b"user."):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        return await self._getxattr(inode, name)
+
+    @_handler
+    async def _getxattr(self, inode: int, name: bytes) -> bytes:
         value = await self._vfs.getxattr(InodeNo(inode), name)
         if value is None:
             raise pyfuse3.FUSEError(errno.ENODATA)

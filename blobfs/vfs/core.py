@@ -12,6 +12,8 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from blobfs.cache.reading import Reader, Reading
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, Changed, NotFound, ReadOnly
@@ -55,8 +57,7 @@ class NotAllowed(BlobfsError):
     errno, exit_code = errno.EPERM, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True, gc=False):
     """What `stat` needs to know of one inode."""
 
     inode: InodeNo
@@ -74,8 +75,7 @@ class Absent:
     valid_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Dirent:
+class Dirent(msgspec.Struct, frozen=True):
     """One entry on its way to a reader of a directory."""
 
     name: bytes
