@@ -12,7 +12,7 @@ and they arrive slightly out of order.
 
 from dataclasses import dataclass, replace
 
-from blobfs.types import MIB, ByteRange
+from blobfs.types import KIB, MIB, ByteRange
 
 START_BYTES = MIB
 """The first window; a file no larger than this comes in one request."""
@@ -20,9 +20,13 @@ START_BYTES = MIB
 STEP_BYTES = 4 * MIB
 """The window moves on in steps of this size: one request each."""
 
-NEAR_BYTES = MIB
-"""How far before or behind the furthest read a read may start and still follow it: the
-most that a kernel has under way for one file."""
+LARGE_BYTES = 64 * KIB
+"""Reads of this size are a kernel's own read-ahead, or a program copying."""
+NEAR_LARGE_BYTES = 4 * MIB
+"""How far before or behind the furthest read a large read may start and still follow it:
+the most that a kernel has under way for one file."""
+NEAR_SMALL_BYTES = MIB
+"""The same for small reads, which come one at a time: a program that skips a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,11 @@ def refused(stream: Stream, start: int) -> Stream:
 
 
 def _follows(stream: Stream, span: ByteRange) -> bool:
-    if stream.window_bytes:
-        return abs(span.start - stream.furthest) <= NEAR_BYTES
-    # Not a stream yet: only a read that goes on where the last one ended makes it one.
-    return span.start == stream.furthest
+    distance = abs(span.start - stream.furthest)
+    if len(span) >= LARGE_BYTES:
+        return distance <= NEAR_LARGE_BYTES
+    # Small reads here and there become a stream where one goes on exactly behind another.
+    return distance <= NEAR_SMALL_BYTES if stream.window_bytes else distance == 0
 
 
 def _goal(furthest: int, window_bytes: int, size_bytes: int, block_bytes: int) -> int:
