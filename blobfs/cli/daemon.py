@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import BinaryIO, NoReturn
 
 from blobfs.config import MountSettings, encode_settings
@@ -22,13 +21,13 @@ from blobfs.folders import make
 DAEMON = (sys.executable, "-P", "-m", "mountd")
 """`-P`: never run a `mountd` that happens to lie in the folder where the user stands."""
 
-READY_WITHIN_S = 8.7
+READY_WITHIN_S = 8.4
 """With the two below, `blobfs mount` ends within 10 s, come what may."""
 _ENDS_WITHIN_S = 1.0
 _KILLED_WITHIN_S = 0.2
 
 
-def start(settings: MountSettings, command: Sequence[str] = DAEMON) -> None:
+def start(settings: MountSettings) -> None:
     """Start the daemon of `settings`; return once its mount can be used.
 
     Raises:
@@ -38,7 +37,7 @@ def start(settings: MountSettings, command: Sequence[str] = DAEMON) -> None:
     receive, send = os.pipe()
     with os.fdopen(receive, "rb", buffering=0) as reports:
         try:
-            process = _launch([*command, str(send)], settings, send)
+            process = _launch(settings, send)
         finally:
             os.close(send)
         try:
@@ -52,21 +51,21 @@ def start(settings: MountSettings, command: Sequence[str] = DAEMON) -> None:
     process.returncode = 0
 
 
-def become(settings: MountSettings, command: Sequence[str] = DAEMON) -> NoReturn:
+def become(settings: MountSettings) -> NoReturn:
     """Turn this process into the daemon of `settings`: what runs in the foreground."""
     receive, send = os.pipe()
     os.write(send, encode_settings(settings))  # a few KiB; a pipe takes 64 without a reader
     os.close(send)
     os.dup2(receive, 0)
-    os.execv(command[0], list(command))
+    os.execv(DAEMON[0], DAEMON)
 
 
-def _launch(command: list[str], settings: MountSettings, report: int) -> "subprocess.Popen[bytes]":
+def _launch(settings: MountSettings, report: int) -> "subprocess.Popen[bytes]":
     make(settings.state_dir)
     try:
         with open(settings.log_path or os.devnull, "ab") as output:  # noqa: PTH123 - a name or a path
             process = subprocess.Popen(
-                command,
+                [*DAEMON, str(report)],
                 stdin=subprocess.PIPE,
                 # Until the daemon has set up its logs, and for what goes past them.
                 stdout=output,

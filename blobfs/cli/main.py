@@ -35,6 +35,14 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"blobfs.cli.{name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered must not fail once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_PIPE_CLOSED)
+
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
@@ -76,10 +84,6 @@ def _report(error: BaseException) -> int:
             return _say(str(error), error.hint, error.exit_code)
         case click.Abort() | KeyboardInterrupt():
             return _say("interrupted", "", _INTERRUPTED)
-        case BrokenPipeError():
-            # What is still buffered must not fail once more when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _PIPE_CLOSED
     said = f"a fault in blobfs itself: {type(error).__name__}: {error}"
     return _say(said, "set BLOBFS_DEBUG=1 to see where, and please report it", 70)
 

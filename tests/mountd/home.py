@@ -16,6 +16,7 @@ from pathlib import Path
 from blobfs.config import MountSettings
 from blobfs.control.processes import started_at
 
+Outcome = subprocess.CompletedProcess[str]
 TINY_DAEMON = Path(__file__).with_name("tiny_daemon.py")
 
 
@@ -49,12 +50,20 @@ class Home:
         """Return the command of a daemon with a file system for tests; see tiny_daemon.py."""
         return [sys.executable, "-P", str(TINY_DAEMON), mode]
 
-    def blobfs(self, *arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command line as users do: in a process of its own."""
-        program = "from blobfs.cli.main import main; main()"
+    def program(self, mode: str) -> list[str]:
+        """Return the command `blobfs`, with a daemon for tests behind it."""
+        text = (
+            "from blobfs.cli import daemon; from blobfs.cli.main import main; "
+            f"daemon.DAEMON = {self.daemon(mode)!r}; main()"
+        )
+        return [sys.executable, "-c", text]
+
+    def blobfs(self, *arguments: object, mode: str = "real", **environ: str) -> Outcome:
+        """Run `blobfs` as users do: in a process of its own."""
         return subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)],
+            [*self.program(mode), *map(str, arguments)],
             env={**os.environ, **self.environ, **environ},
+            cwd=self.root,
             capture_output=True,
             text=True,
             timeout=60,

@@ -4,9 +4,9 @@ Called with a mode and the number of the report pipe (none: in the foreground):
 
     plain    nothing is mounted; serves until it is ended
     real     mounts a file system with one file, `hello`
-    slow     never becomes ready
+    slow     never becomes ready; opens the FIFO `started`, if the state folder has one
     deaf     never becomes ready, and ignores SIGTERM
-    frozen   mounts like `real`, then stops answering anybody
+    stuck    mounts, but never becomes ready, and ignores SIGTERM
     denied   finds that the store refuses it
     crash    ends without a word
     fault    meets a fault in its own code
@@ -89,6 +89,9 @@ class TinyFileSystem:
         await trio.sleep_forever()
 
     async def _slow(self, mounted: Callable[[], None]) -> None:
+        fifo = self._settings.state_dir / "started"
+        if fifo.exists():
+            fifo.write_bytes(b"")
         await trio.sleep_forever()
 
     async def _deaf(self, mounted: Callable[[], None]) -> None:
@@ -104,12 +107,8 @@ class TinyFileSystem:
         finally:
             pyfuse3.close(unmount=True)
 
-    async def _frozen(self, mounted: Callable[[], None]) -> None:
-        def freeze() -> None:
-            mounted()
-            os.kill(os.getpid(), signal.SIGSTOP)
-
-        await self._real(freeze)
+    async def _stuck(self, mounted: Callable[[], None]) -> None:
+        await self._real(lambda: trio.lowlevel.spawn_system_task(self._deaf, mounted))
 
     async def _closed(self, mounted: Callable[[], None]) -> None:
         os.close(int(sys.argv[2]))

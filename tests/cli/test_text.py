@@ -1,0 +1,94 @@
+"""Status for people."""
+
+import msgspec
+import pytest
+
+from blobfs.cli.text import duration, mount_lines, size
+from blobfs.control.messages import (
+    CacheStatus,
+    ListingsStatus,
+    MountStatus,
+    OddKey,
+    OddKeys,
+    StoreStatus,
+)
+
+MOUNT = MountStatus(
+    mountpoint="/home/u/data",
+    source="s3://bucket",
+    pid=4711,
+    read_only=True,
+    uptime_s=7512.3,
+    state="mounted",
+    cache=CacheStatus(bytes=5 * 2**30, limit_bytes=20 * 2**30, hits=12, misses=3),
+    store=StoreStatus({"get": 3, "list": 2, "put": 0}, 3 * 2**20, 0, 0, 0),
+    memory_bytes=80 * 2**20,
+    fuse={"read": 3},
+    listings=ListingsStatus(known=4, stale=0),
+    odd_keys=OddKeys(),
+    open_files=2,
+)
+
+
+def shown(**changes: object) -> str:
+    return "\n".join(mount_lines(msgspec.structs.replace(MOUNT, **changes)))
+
+
+def test_all_is_well() -> None:
+    """The figures that people look for first would be missing."""
+    assert shown().splitlines() == [
+        "/home/u/data  s3://bucket (read-only)",
+        "  state     mounted for 2 h 5 min, pid 4711",
+        "  cache     5.0 GiB of 20.0 GiB (25 %), 12 hits, 3 misses",
+        "  requests  get 3, list 2",
+        "  traffic   3.0 MiB fetched",
+        "  memory    80.0 MiB, open files: 2",
+    ]
+
+
+def test_what_is_not_well_is_said() -> None:
+    """Stale listings and hidden keys would go unnoticed."""
+    text = shown(
+        store=StoreStatus({"get": 10**7, "list": 10**6, "head": 10**6}, 2**40, 2**31, 12, 34),
+        listings=ListingsStatus(known=4, stale=1, last_error="no answer in time"),
+        odd_keys=OddKeys(2, (OddKey("a//b", "empty name"),)),
+    )
+    assert "  traffic   1.0 TiB fetched, 2.0 GiB sent, 12 errors, 34 retries" in text
+    assert "  stale     1 of 4 listings: no answer in time" in text
+    assert "  odd keys  2 cannot be shown as files; --json names them" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_daemon_that_does_not_answer() -> None:
+    """The user would not know which process hangs, nor how to get rid of it."""
+    silent = MountStatus(
+        mountpoint="/m",
+        source="s3://b",
+        pid=7,
+        read_only=True,
+        state="unresponsive",
+        problem="late",
+    )
+    assert list(mount_lines(silent)) == [
+        "/m  s3://b (read-only)",
+        "  state     not answering, pid 7: late",
+        "            end it with: blobfs unmount --force /m",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2**50, "1024.0 TiB")],
+)
+def test_sizes(count: int, text: str) -> None:
+    """A full cache would look empty."""
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90061, "1 d 1 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    """A mount of yesterday would look new."""
+    assert duration(seconds) == text
