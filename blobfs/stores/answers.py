@@ -99,6 +99,24 @@ _EXPIRED = _Meaning(AccessDenied, "the credentials have expired", _LOGIN)
 _FORBIDDEN = _Meaning(AccessDenied, "these credentials do not allow it", _CHECK_RIGHTS)
 _WRONG_REGION = _Meaning(UsageError, "the bucket is in another region", _CHECK_REGION)
 _WRONG_CLOCK = _Meaning(AccessDenied, "this machine's clock is wrong", _CHECK_CLOCK)
+_WRONG_SIGNATURE = _Meaning(
+    AccessDenied,
+    "the key or the signature is wrong, or has expired",
+    "copy the key again, or make a new signature, and check this machine's clock",
+)
+_NOT_PUBLIC = _Meaning(
+    AccessDenied,
+    "the container is not public",
+    "log in: AZURE_STORAGE_KEY, AZURE_STORAGE_SAS_TOKEN or `az login`",
+)
+_NO_ROLE = _Meaning(
+    AccessDenied,
+    "this login does not allow it, or the account's firewall does not",
+    "have the role Storage Blob Data Reader given to you, or a signature with more rights",
+)
+_NO_KEYS = _Meaning(
+    AccessDenied, "the account takes no keys", "log in with `az login` or a service principal"
+)
 _BAD_KEY = _Meaning(
     UsageError, "the store cannot hold such a key", "choose a shorter, plainer name"
 )
@@ -116,7 +134,12 @@ _BY_CODE: dict[str, _Meaning] = {
     "ContainerDisabled": _NO_CONTAINER,
     "InvalidAccessKeyId": _WRONG_KEY,
     "InvalidToken": _WRONG_KEY,
-    "AuthenticationFailed": _WRONG_KEY,
+    "AuthenticationFailed": _WRONG_SIGNATURE,
+    "NoAuthenticationInformation": _NOT_PUBLIC,
+    "PublicAccessNotPermitted": _NOT_PUBLIC,
+    "AuthorizationFailure": _NO_ROLE,
+    "AuthorizationPermissionMismatch": _NO_ROLE,
+    "KeyBasedAuthenticationNotPermitted": _NO_KEYS,
     "SignatureDoesNotMatch": _WRONG_SECRET,
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
@@ -187,6 +210,8 @@ def error_of_fault(fault: Fault, call: Call) -> BlobfsError:
 def _meaning(answer: Answer, call: Call) -> _Meaning:
     if answer.status == 404 and call.kind == "list" and answer.code not in _BY_CODE:
         return _NO_CONTAINER
+    if answer.status == 503 and answer.retry_after_s is not None:
+        return _BUSY
     fallback = _SERVER_FAULT if answer.status >= 500 else _REFUSED
     return _BY_CODE.get(answer.code) or _BY_STATUS.get(answer.status, fallback)
 

@@ -9,7 +9,9 @@ retry by itself is switched off.
 """
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from azure.core import MatchConditions
@@ -43,6 +45,9 @@ from blobfs.types import ByteRange
 
 DELETE_BATCH = 256
 """Most blobs that one batch request deletes (Azure's limit)."""
+
+# At DEBUG, urllib3 logs each URL, and with a shared access signature a URL is a secret.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 
 
 class AzureSdk:
@@ -78,11 +83,7 @@ class AzureSdk:
             # Given something else than a listing, the SDK stumbles in ways of its own.
             with contextlib.suppress(AttributeError, TypeError, ValueError, StopIteration):
                 next(pages)
-        root = responses[-1].context.get(ContentDecodePolicy.CONTEXT_NAME) if responses else None
-        listed = parse_listing(root, delimiter)
-        if listed is None:
-            raise error_of_fault(Fault.NOT_A_STORE, call)
-        return listed
+        return _read_listing(responses, delimiter, call)
 
     def head(self, key: str) -> ObjectInfo:
         """Return what is known of `key`; one with a final `/` may be a folder blob."""
@@ -174,6 +175,20 @@ class AzureSdk:
 
 class _OutOfRange(Exception):
     """A span starts behind the end (416)."""
+
+
+def _read_listing(responses: Sequence[Any], delimiter: bool, call: Call) -> Listed:
+    """Return what the last of `responses` lists, and nothing unless it is a listing."""
+    if not responses:
+        raise error_of_fault(Fault.BROKEN, call)
+    http = responses[-1].http_response
+    if http.status_code != HTTPStatus.OK:
+        answer = _answer(http.status_code, http.headers.get("x-ms-error-code"), http.headers)
+        raise error_of_answer(answer, call)
+    listed = parse_listing(responses[-1].context.get(ContentDecodePolicy.CONTEXT_NAME), delimiter)
+    if listed is None:
+        raise error_of_fault(Fault.NOT_A_STORE, call)
+    return listed
 
 
 @contextlib.contextmanager
