@@ -1,7 +1,7 @@
 """Put one mount together and serve it: the one place that knows all parts.
 
 Concurrency: one nursery holds the mount's tasks. It ends when the mount is detached, by
-`blobfs unmount` or by anybody else, and is cancelled by SIGTERM and SIGINT. Either way
+`blobfs unmount` or by anybody else, and is cancelled by SIGTERM, SIGINT and SIGHUP. Either way
 everything is taken down in the reverse order of its making.
 """
 
@@ -27,6 +27,9 @@ from blobfs.errors import Unreachable, Unsupported
 from mountd.server import serve_control
 
 log = logging.getLogger("mountd.app")
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP: the terminal of a mount in the foreground was closed."""
 
 START_WITHIN_S = 7.5
 """The command line gives up after 10 s in all; the reason has to reach it before."""
@@ -74,7 +77,7 @@ async def run(
         BlobfsError: it could not be started, perhaps inside an exception group.
     """
     app = _App(settings, ready, env or Env())
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*_ENDING) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             await app.serve(open_file_system, nursery)

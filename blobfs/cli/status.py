@@ -32,7 +32,8 @@ def command(path: str | None, as_json: bool) -> None:
     chosen = registrations(runtime) if path is None else [require_mount(runtime, path)]
     mounts = mount_statuses(runtime, chosen)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(StatusDocument(mounts)), indent=2))
+        document = msgspec.json.encode(StatusDocument(mounts=mounts))
+        click.echo(msgspec.json.format(document, indent=2))
     elif not mounts:
         click.echo("nothing is mounted")
     else:

@@ -97,11 +97,11 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int | None = None
 
 
-class StatusDocument(msgspec.Struct, frozen=True):
+class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What `blobfs status --json` prints."""
 
-    mounts: tuple[MountStatus, ...]
     schema: int = STATUS_SCHEMA
+    mounts: tuple[MountStatus, ...]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

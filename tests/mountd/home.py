@@ -5,6 +5,7 @@ and the kernel's mount table.
 """
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -92,9 +93,16 @@ class Home:
         sockets = sorted(self.runtime.glob("*")) if self.runtime.exists() else []
         return [*self.processes(), *self.mounts(), *sockets]
 
-    def clear(self) -> None:
+    def kill_daemons(self) -> None:
+        """Kill every process of ours, and wait until it has ended."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            handle = os.pidfd_open(pid)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [])
+            os.close(handle)
+
+    def clear(self) -> None:
+        self.kill_daemons()
         for row in self.mounts():
             subprocess.run(["fusermount3", "-u", "-z", row.split(" ")[4]], check=False)
         shutil.rmtree(self.root, ignore_errors=True)

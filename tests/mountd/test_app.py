@@ -97,11 +97,11 @@ async def test_a_detached_mount_ends_the_daemon(home: Home, file_system: FakeFil
     assert home.leftovers() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_takes_everything_down(
     home: Home, file_system: FakeFileSystem, number: int
 ) -> None:
-    """Logging out or stopping a service would leave a dead mount."""
+    """Logging out, closing a terminal or stopping a service would leave a dead mount."""
     async with running(home, file_system) as ended:
         os.kill(os.getpid(), number)
         await ended.wait()
