@@ -365,8 +365,10 @@ class NativeTree:
         self._walks = [walk for walk in self._walks if not walk.ended]
         if root is None or len(self._walks) == MOST_WALKS:
             return
-        log.debug("a walk of %r begins behind %r", root, prefix)
-        walk = Walk(root, prefix, self._runs, self._note_success)
+        # Where keys come in no certain order, what lies behind a key is not certain either.
+        start = prefix if self._store.traits.sorted_listing else ""
+        log.debug("a walk of %r begins behind %r", root, start)
+        walk = Walk(root, start, self._runs, self._note_success)
         self._walks.append(walk)
         self._nursery.start_soon(walk.run, self._store, self._listings, self._env)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -266,12 +267,14 @@ async def test_a_bucket_that_is_gone_is_no_empty_directory(
         await tree.lookup("a/", b"1")
 
 
+@pytest.mark.parametrize("sorted_listing", [True, False])
 async def test_a_walk_is_served_by_listings_of_the_tree(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, sorted_listing: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
     """`du` over 200 folders costs a few requests, and finds every file."""
     keys = [f"d{folder:03}/s/f{number}" for folder in range(200) for number in range(10)]
     store = await bucket(*keys)
+    store.traits = replace(store.traits, sorted_listing=sorted_listing)
     async with opened(store, tmp_path) as tree:
         found: list[str] = []
 
