@@ -141,7 +141,7 @@ class Tree:
         if parts and parts[0] == STAGING:
             raise NotAnObject(f"the staging folder holds no objects. path={parts!r}")
         paths = list(itertools.accumulate(parts, _at, initial=self.root))
-        if os.path.realpath(paths[-1], strict=True) == paths[-1]:
+        if _real_path(paths[-1]) == paths[-1]:
             return tuple(paths)  # no link on the way
         for part in parts:
             way = (*way, self._step(way, part))
@@ -150,7 +150,7 @@ class Tree:
     def _step(self, way: tuple[bytes, ...], name: bytes) -> bytes:
         """Return the real path of `name` in the folder at the end of `way`."""
         plain = _at(way[-1], name)
-        real = os.path.realpath(plain, strict=True)
+        real = _real_path(plain)
         if real != plain:
             hidden = _lies_in(real, _at(self.root, STAGING))
             loop = any(_lies_in(folder, real) for folder in way)
@@ -185,10 +185,9 @@ class Tree:
             mode = os.stat(self._step(way, name)).st_mode
         except (FileNotFoundError, NotADirectoryError, NotAnObject):
             return
-        except OSError as error:
+        except OSError:
             # What lies inside and cannot be read is an error; what lies outside is not ours.
-            inside = _lies_in(os.path.realpath(_at(way[-1], name)), self.root)
-            if inside and error.errno != errno.ELOOP:
+            if _lies_in(os.path.realpath(_at(way[-1], name)), self.root):
                 raise
             return
         if stat.S_ISREG(mode):
@@ -306,6 +305,23 @@ def _first(folder: Folder, stem: bytes, after: bytes, recursive: bool) -> int:
         # The folder that `after` lies in may hold more behind it.
         return max(start, bisect.bisect_left(folder.names, head + slash))
     return max(start, bisect.bisect_right(folder.names, rest))
+
+
+def _real_path(path: bytes) -> bytes:
+    """Return `path` without its links.
+
+    Raises:
+        NotAnObject: its links lead round in circles.
+        FileNotFoundError: there is no such path, or it is too long for there to be one.
+    """
+    try:
+        return os.path.realpath(path, strict=True)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAnObject(f"link leads in circles. path={path!r}") from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+        raise
 
 
 def _at(folder: bytes, name: bytes) -> bytes:
