@@ -132,11 +132,9 @@ class DiskCache:
             self._let_go()
 
     async def _run_afresh(self) -> None:
-        """Open the folder again after it was lost; where that fails, try again later."""
+        """Begin the folder anew after it was lost; where that fails, try again later."""
         try:
-            async with open_folder(
-                self._root, self.limit_bytes, anew=self._index_damaged
-            ) as folder:
+            async with open_folder(self._root, self.limit_bytes, anew=True) as folder:
                 await self._own(folder)
         except BlobfsError as error:
             await self._pause(error)

@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from blobfs.cache.index import TABLES, BlockId, Held, Index, load_index
-from blobfs.cache.lock import FolderLock, hold_folder, no_room
+from blobfs.cache.lock import FolderLock, folder_fault, hold_folder, no_room
 from blobfs.cache.segments import PAGE_BYTES, ReadBack, Segments
 from blobfs.database import Sync, open_database
 from blobfs.errors import Damaged
@@ -149,7 +149,8 @@ class Folder:
         return [back.data if not back.bad else memoryview(b"") for back in found]
 
     def _in_place(self) -> bool:
-        return self._lock.in_place() and (_index_path(self._root) / "data.mdb").exists()
+        index, data = _index_path(self._root) / "data.mdb", self._root / "data"
+        return self._lock.in_place() and all(map(os.path.exists, (index, data)))
 
     async def _in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await trio.to_thread.run_sync(
@@ -183,8 +184,8 @@ class _Marks:
 async def open_folder(root: Path, limit_bytes: int, *, anew: bool = False) -> AsyncIterator[Folder]:
     """Open, or make, the cache folder `root`, and hold it.
 
-    A damaged index is thrown away with its data, and said in the log; `anew` says that it is
-    known to be damaged.
+    A damaged index is thrown away with its data, and said in the log; so is what a caller who
+    wants it `anew` knows to be damaged.
 
     Raises:
         InUse: another process holds it.
@@ -230,8 +231,11 @@ async def _open_index(root: Path, limit_bytes: int) -> AsyncIterator[Index]:
 
 
 def _prepare(root: Path, segments: Segments, index: Index) -> None:
-    segments.prepare(index.segments)
-    disk = os.statvfs(root)
+    try:
+        segments.prepare(index.segments)
+        disk = os.statvfs(root)
+    except OSError as error:  # somebody deletes it while we open it, for one
+        raise folder_fault(root, error) from error
     if disk.f_bavail * disk.f_frsize + index.used_bytes < LEAST_ROOM_BYTES:
         raise no_room(root)
 

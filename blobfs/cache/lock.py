@@ -106,7 +106,7 @@ def _acquire(path: Path) -> FolderLock:
 def _same_file(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
+    except OSError:  # gone, or out of our reach: it is not in place either way
         return False
 
 
