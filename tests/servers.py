@@ -189,6 +189,7 @@ def _weed_arguments(folder: Path, ports: list[int]) -> list[str]:
         "-filer",
         "-s3",
         f"-s3.config={folder / 's3.json'}",
+        "-s3.autoCreateBucket=false",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-volume.max=5000",

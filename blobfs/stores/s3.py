@@ -1,0 +1,212 @@
+"""Keep objects in a bucket of S3, or of a server that speaks its protocol.
+
+obstore does what happens often: get, head and put. boto3 does the rest: it knows all ways
+to log in, finds the bucket's region, lists, deletes, and carries the keys that obstore
+would change (`hot.carries`). Objects are written by one PUT each, never in parts.
+
+Concurrency: all requests block in worker threads. A call that is cancelled gives up its
+thread, which ends by the timeouts of its request.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+from obstore.store import S3Store as ObstoreS3
+
+from blobfs.env import Env
+from blobfs.errors import BlobfsError, UsageError
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store, StoreTraits
+from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
+from blobfs.stores.s3_client import (
+    CONNECTIONS,
+    DELETE_BATCH,
+    Login,
+    S3Client,
+    connect,
+    is_aws,
+)
+from blobfs.types import ByteRange
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
+T = TypeVar("T")
+
+LONGEST_KEY_BYTES = 1024
+PARALLEL = 64
+
+
+@dataclass(slots=True)
+class S3Store(Store):
+    """One bucket. Made by `open_s3`."""
+
+    url: str
+    traits: StoreTraits
+    hot: HotPath
+    client: S3Client
+    _threads: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(CONNECTIONS)
+    )
+
+    async def get(
+        self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
+    ) -> Fetched:
+        if span is not None and not span:
+            raise ValueError(f"empty span. key={key!r}")
+        self._check(key)
+        if carries(key):
+            return await self.hot.get(key, span=span, if_match=if_match)
+        return await self._call(partial(self.client.get, key, span=span, if_match=if_match))
+
+    async def head(self, key: str) -> ObjectInfo:
+        self._check(key)
+        if carries(key):
+            return await self.hot.head(key)
+        return await self._call(partial(self.client.head, key))
+
+    async def list(
+        self,
+        prefix: str = "",
+        *,
+        delimiter: bool = False,
+        start_after: str = "",
+        max_keys: int = MAX_PAGE_KEYS,
+        token: str | None = None,
+    ) -> ListPage:
+        page = await self._call(
+            partial(
+                self.client.list,
+                prefix,
+                delimiter=delimiter,
+                start_after=start_after,
+                max_keys=max_keys,
+                token=token,
+            )
+        )
+        return _after(page, start_after)
+
+    async def put(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
+        self._check(key)
+        if carries(key):
+            return await self.hot.put(key, data, if_absent=if_absent, if_match=if_match)
+        return await self._call(
+            partial(self.client.put, key, data, if_absent=if_absent, if_match=if_match)
+        )
+
+    async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
+        failed: dict[str, BlobfsError] = {}
+        for batch in _batches(keys):
+            failed |= await self._call(partial(self.client.delete, batch))
+        return failed
+
+    async def aclose(self) -> None:
+        await self._call(self.client.boto.close)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+
+    def _check(self, key: str) -> None:
+        """Refuse a key that no S3 can hold.
+
+        Raises:
+            UsageError: it is empty, too long, or no text.
+        """
+        try:
+            size_bytes = len(key.encode())
+        except UnicodeEncodeError:
+            size_bytes = 0
+        if not 0 < size_bytes <= LONGEST_KEY_BYTES:
+            raise UsageError(
+                f"a key is 1 to {LONGEST_KEY_BYTES} bytes of UTF-8. store={self.url} key={key!r}"
+            )
+
+
+async def open_s3(
+    bucket: str,
+    *,
+    profile: str | None = None,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    anonymous: bool = False,
+    deadline_s: float = 30.0,
+    env: Env | None = None,
+) -> Store:
+    """Find credentials, endpoint and region of `bucket`, and return its store.
+
+    Options that are None are left to boto3: its environment variables and files.
+
+    Raises:
+        AccessDenied: no credentials could be found, or had.
+        NotFound: there is no such bucket.
+        UsageError: the profile does not exist.
+        Unreachable: nobody answered when asked for the bucket's region.
+    """
+    login = Login(profile, region, endpoint_url, anonymous, deadline_s)
+    client = await trio.to_thread.run_sync(
+        connect, bucket, login, env or Env(), abandon_on_cancel=True
+    )
+    hot = HotPath(
+        reader=_obstore(client, read_options(deadline_s, allow_http=_is_plain(client))),
+        writer=_obstore(client, write_options(deadline_s, allow_http=_is_plain(client))),
+        where=client.url,
+        # Twice what is asked for at once: threads of abandoned calls end by their timeouts.
+        read_threads=trio.CapacityLimiter(2 * PARALLEL),
+        write_threads=trio.CapacityLimiter(2 * PARALLEL),
+    )
+    traits = StoreTraits(
+        put_if_absent=True,
+        put_if_match=True,
+        delete_batch=DELETE_BATCH,
+        parallel=PARALLEL,
+        sorted_listing=is_aws(client.endpoint_url),
+    )
+    return S3Store(client.url, traits, hot, client)
+
+
+def _obstore(client: S3Client, options: "ClientConfig") -> ObstoreS3:
+    """Return an obstore client that takes nothing from the environment but what boto3 took."""
+    endpoint_url = client.endpoint_url
+    if not client.path_style:
+        endpoint_url = endpoint_url.replace("://", f"://{client.bucket}.", 1)
+    return ObstoreS3(
+        client.bucket,
+        endpoint=endpoint_url,
+        region=client.region,
+        virtual_hosted_style_request=not client.path_style,
+        skip_signature=client.credentials is None,
+        credential_provider=client.credentials,
+        client_options=options,
+        retry_config=NO_RETRIES,
+    )
+
+
+def _is_plain(client: S3Client) -> bool:
+    return client.endpoint_url.startswith("http://")
+
+
+def _after(page: ListPage, start_after: str) -> ListPage:
+    """Leave out what does not come after `start_after`: servers differ on common prefixes."""
+    if not start_after:
+        return page
+    return ListPage(
+        tuple(found for found in page.objects if found.key > start_after),
+        tuple(found for found in page.prefixes if found > start_after),
+        page.next_token,
+    )
+
+
+def _batches(keys: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    remaining = iter(keys)
+    while batch := tuple(islice(remaining, DELETE_BATCH)):
+        yield batch

@@ -1,0 +1,98 @@
+"""Read the XML of a ListObjectsV2 answer into a `ListPage`. Pure.
+
+botocore's own parser walks its model for every element: 1,000 keys took it 107 ms of CPU
+time, and take 4.9 ms here, where expat does the walking.
+
+Whatever is not a whole listing is an error and never an empty or a shorter listing, because
+above this line a name that is not in a listing does not exist.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import unquote_plus
+
+from blobfs.stores.answers import Call, Fault, error_of_fault
+from blobfs.stores.base import ListPage, ObjectInfo
+
+_ROOT = "ListBucketResult"
+Unquote = Callable[[str], str]
+
+
+def parse_listing(body: bytes, call: Call, prefix: str) -> ListPage:
+    """Return the page that `body` is.
+
+    Raises:
+        Unreachable: it is something else, the login page of a network for example.
+        Damaged: it is a listing, but not a whole or a sound one.
+    """
+    root = _root(body, call)
+    namespace = root.tag.removesuffix(_ROOT)
+    unquote = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else str
+    try:
+        page = _page(root, namespace, unquote)
+    except (ValueError, TypeError):
+        raise error_of_fault(Fault.WRONG, call) from None
+    names = [found.key for found in page.objects] + list(page.prefixes)
+    if not all(name.startswith(prefix) for name in names):
+        raise error_of_fault(Fault.WRONG, call)
+    return page
+
+
+def _root(body: bytes, call: Call) -> ElementTree.Element:
+    if not body.strip():
+        raise error_of_fault(Fault.SHORT, call)
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        is_listing = f"<{_ROOT}".encode() in body[:1000]
+        raise error_of_fault(Fault.SHORT if is_listing else Fault.NOT_A_STORE, call) from None
+    if root.tag.rpartition("}")[2] != _ROOT:
+        raise error_of_fault(Fault.NOT_A_STORE, call)
+    return root
+
+
+def _page(root: ElementTree.Element, namespace: str, unquote: Unquote) -> ListPage:
+    objects = tuple(
+        _object(entry, namespace, unquote) for entry in root.iterfind(f"{namespace}Contents")
+    )
+    prefixes = tuple(
+        unquote(_text(entry, f"{namespace}Prefix"))
+        for entry in root.iterfind(f"{namespace}CommonPrefixes")
+    )
+    return ListPage(objects, prefixes, _next_token(root, namespace))
+
+
+def _object(entry: ElementTree.Element, namespace: str, unquote: Unquote) -> ObjectInfo:
+    texts = {child.tag: child.text or "" for child in entry}
+    key, when = texts.get(f"{namespace}Key"), texts.get(f"{namespace}LastModified")
+    size, etag = texts.get(f"{namespace}Size"), texts.get(f"{namespace}ETag")
+    if key is None or size is None or not when or not etag:
+        raise ValueError("an entry lacks its key, size, time or version")
+    # In whole seconds, as a HEAD gives it: otherwise one object would have two times.
+    mtime_s = int(datetime.fromisoformat(when).timestamp())
+    return ObjectInfo(unquote(key), int(size), etag.strip('"'), mtime_s * 10**9)
+
+
+def _next_token(root: ElementTree.Element, namespace: str) -> str | None:
+    truncated = _text(root, f"{namespace}IsTruncated")
+    if truncated == "false":
+        return None
+    token = _text(root, f"{namespace}NextContinuationToken")
+    if truncated != "true" or not token:
+        raise ValueError("a page that does not say how it goes on")
+    return token
+
+
+def _text(entry: ElementTree.Element, name: str) -> str:
+    text = entry.findtext(name)
+    if text is None:
+        raise ValueError(f"{name} is missing")
+    return text
+
+
+def _unquote(text: str) -> str:
+    """Undo `encoding-type=url`. Bytes that are no UTF-8 stay apart from each other."""
+    if "%" not in text and "+" not in text:
+        return text
+    return unquote_plus(text, errors="surrogateescape")

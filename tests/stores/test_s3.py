@@ -1,0 +1,257 @@
+"""Hold the S3 store to the contract, on a real server and on one that does as S3 does."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from blobfs.errors import Damaged, OutcomeUnknown, Throttled, Unreachable, UsageError
+from blobfs.stores.base import Store
+from blobfs.stores.s3 import S3Store, open_s3
+from blobfs.types import ByteRange
+from tests.contracts.store_contract import (
+    RARE_KEYS,
+    ContainerContract,
+    StoreContract,
+    list_all,
+    put_all,
+)
+from tests.fake_s3 import BUCKET, FakeS3, Reply, fake_s3, listing
+from tests.servers import S3Server
+
+SPOILED_BY_FOLDERS = ("double//slash", "/leading slash", "trailing slash with content/")
+"""Keys that SeaweedFS stores as others, or without their content."""
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    with fake_s3() as server:
+        yield server
+
+
+@pytest.fixture
+async def fake_store(fake: FakeS3) -> AsyncIterator[S3Store]:
+    store = await open_s3(BUCKET, endpoint_url=fake.endpoint_url, deadline_s=6)
+    assert isinstance(store, S3Store)
+    yield store
+    await store.aclose()
+
+
+class TestS3ToTheLetter(StoreContract, ContainerContract):
+    fake: FakeS3
+
+    @pytest.fixture
+    async def store(self, fake_store: S3Store, fake: FakeS3) -> Store:
+        type(self).fake = fake
+        return fake_store
+
+    @pytest.fixture
+    async def homeless_store(self, fake: FakeS3) -> AsyncIterator[Store]:
+        store = await open_s3("no-such-bucket", endpoint_url=fake.endpoint_url)
+        yield store
+        await store.aclose()
+
+    async def peek(self, store: Store, key: str) -> bytes:
+        return self.fake.objects[key][0]
+
+
+@pytest.mark.server
+class TestS3OnSeaweedFS(StoreContract, ContainerContract):
+    """SeaweedFS keeps keys in folders, and differs from S3 where that shows."""
+
+    sorted_listing = False
+
+    @pytest.fixture
+    async def store(self, s3_server: S3Server, logged_in: None) -> AsyncIterator[Store]:
+        store = await open_s3(s3_server.make_bucket(), endpoint_url=s3_server.endpoint_url)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture
+    async def homeless_store(self, s3_server: S3Server, logged_in: None) -> AsyncIterator[Store]:
+        store = await open_s3("no-such-bucket", endpoint_url=s3_server.endpoint_url)
+        yield store
+        await store.aclose()
+
+    @pytest.fixture
+    def logged_in(self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in s3_server.environment().items():
+            monkeypatch.setenv(name, value)
+
+    async def peek(self, store: Store, key: str) -> bytes:
+        assert isinstance(store, S3Store)
+        answer = store.client.boto.get_object(Bucket=store.client.bucket, Key=key)
+        return bytes(answer["Body"].read())
+
+    @property
+    def ordered_keys(self) -> tuple[str, ...]:
+        """Without markers: where a page ends with one, this server passes over its folder."""
+        return tuple(key for key in super().ordered_keys if not key.endswith("/"))
+
+    # It finds folders under the keys of their markers, and keeps empty ones.
+    test_what_is_not_there_is_not_found = None  # type: ignore[assignment]
+    test_an_emptied_prefix_is_gone = None  # type: ignore[assignment]
+    # A marker's content is dropped; a page that ends with `a` passes over `a/`.
+    test_a_marker_may_hold_content = None  # type: ignore[assignment]
+    test_a_key_may_be_object_and_prefix = None  # type: ignore[assignment]
+    # After `a/b` it gives `a/c/` where `a/` was asked for.
+    test_start_after_leaves_out_what_comes_before = None  # type: ignore[assignment]
+
+    @pytest.mark.parametrize(
+        "key", [key for key in RARE_KEYS if key not in SPOILED_BY_FOLDERS and "\\" not in key]
+    )
+    async def test_a_rare_key_is_kept_as_it_is_or_refused(self, store: Store, key: str) -> None:
+        """Or what was stored under one key would turn up under another, over another file."""
+        await super().test_a_rare_key_is_kept_as_it_is_or_refused(store, key)
+
+    async def test_start_after_within_a_folder(self, store: Store) -> None:
+        """Or not even a look for one name among many files would be cheap."""
+        keys = [f"folder/{number:03}" for number in range(30)]
+        await put_all(store, keys)
+        found = await list_all(store, "folder/", delimiter=True, start_after="folder/019")
+        assert found.keys == keys[20:]
+
+
+# -- answers that are none ------------------------------------------------------------
+
+LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Wi-Fi</title></head><body>Log in</html>"
+ONE_KEY = (
+    "<IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>1</Size><ETag>e</ETag>"
+    "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+)
+
+
+@pytest.mark.parametrize("delimiter", [False, True])
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(200, LOGIN_PAGE, {"Content-Type": "text/html"}), Unreachable),
+        (Reply(200, b"<html><body/></html>"), Unreachable),
+        (Reply(200, b"<ListAllMyBucketsResult/>"), Unreachable),
+        (Reply(302, b"", {"Location": "http://127.0.0.1:1/login"}), Unreachable),
+        (Reply(200, b""), Damaged),
+        (Reply(200, b"  \n"), Damaged),
+        (Reply(200, listing(ONE_KEY).body[:-30]), Damaged),
+        (Reply(200, listing(ONE_KEY).body, cut_to=100), Damaged),
+        (listing(""), Damaged),
+        (listing("<IsTruncated>true</IsTruncated>"), Damaged),
+        (listing("<IsTruncated>maybe</IsTruncated>"), Damaged),
+        (listing(ONE_KEY.replace("<Size>1</Size>", "")), Damaged),
+        (listing(ONE_KEY.replace("<Size>1", "<Size>many")), Damaged),
+        (listing(ONE_KEY.replace("2026-01-01", "yesterday ")), Damaged),
+        (Reply(500, b"oops"), Unreachable),
+        (Reply(503, b""), Unreachable),
+        (Reply(200, hang_up=True), Unreachable),
+    ],
+)
+async def test_what_is_no_listing_is_an_error(
+    fake: FakeS3, fake_store: S3Store, reply: Reply, error: type[Exception], delimiter: bool
+) -> None:
+    """Or a hotel's login page would look like an emptied bucket (P5)."""
+    fake.replies.append(reply)
+    with pytest.raises(error, match="store=s3://bucket"):
+        await fake_store.list(delimiter=delimiter)
+
+
+async def test_a_listing_of_something_else_is_an_error(fake: FakeS3, fake_store: S3Store) -> None:
+    """Or a muddled proxy's answer would put one folder's files into another."""
+    fake.replies.append(listing(ONE_KEY))
+    with pytest.raises(Damaged):
+        await fake_store.list("b/")
+
+
+@pytest.mark.parametrize("key", ["plain", "odd//key"])
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(200, LOGIN_PAGE), Unreachable),
+        (Reply(200, b"0123456789", {"ETag": '"e"'}, cut_to=5), Damaged),
+        (Reply(206, b"01234", {"ETag": '"e"', "Content-Range": "bytes 0-9/20"}), Damaged),
+        (Reply(200, b"", hang_up=True), Unreachable),
+        (Reply(500, b""), Unreachable),
+        (Reply(429, b""), Throttled),
+        (Reply(503, b"<Error><Code>SlowDown</Code></Error>"), Throttled),
+        (Reply(301, b""), UsageError),
+    ],
+)
+async def test_what_is_no_object_is_an_error(
+    fake: FakeS3, fake_store: S3Store, reply: Reply, error: type[Exception], key: str
+) -> None:
+    """Or a program would read a login page, or half of a file, as its data (P6)."""
+    headers = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", **reply.headers}
+    fake.replies.append(Reply(reply.status, reply.body, headers, reply.cut_to, reply.hang_up))
+    with pytest.raises(error, match="store=s3://bucket key="):
+        await fake_store.get(key, span=ByteRange(0, 10) if reply.status == 206 else None)
+
+
+@pytest.mark.parametrize("key", ["plain", "odd//key"])
+@pytest.mark.parametrize("if_match", [None, "an-etag"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(409, b"<Error><Code>ConditionalRequestConflict</Code></Error>"),
+        Reply(500, b""),
+        Reply(503, b"<Error><Code>SlowDown</Code></Error>"),
+        Reply(200, hang_up=True),
+        Reply(200, LOGIN_PAGE),
+    ],
+    ids=["409", "500", "503", "reset", "no-etag"],
+)
+async def test_a_conditional_put_without_a_clear_answer_is_of_unknown_outcome(
+    fake: FakeS3, fake_store: S3Store, reply: Reply, if_match: str | None, key: str
+) -> None:
+    """Or a commit would be repeated on top of its own success, or be given up though it landed."""
+    fake.replies.append(reply)
+    with pytest.raises(OutcomeUnknown):
+        await fake_store.put(key, b"x", if_absent=if_match is None, if_match=if_match)
+
+
+async def test_a_pause_asked_for_is_passed_on(fake: FakeS3, fake_store: S3Store) -> None:
+    """Or we would hammer a server that asked us to wait."""
+    fake.replies.append(Reply(503, b"<Error><Code>SlowDown</Code></Error>", {"Retry-After": "7"}))
+    with pytest.raises(Throttled) as caught:
+        await fake_store.list()
+    assert caught.value.retry_after_s == 7
+
+
+# -- how it asks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["plain", "odd//key"])
+async def test_a_put_is_one_request_without_ceremony(
+    fake: FakeS3, fake_store: S3Store, key: str
+) -> None:
+    """Or each saved file would cost a round trip more, and large ones come in parts."""
+    await fake_store.put(key, bytes(6 * 1024 * 1024))
+    (request,) = fake.requests
+    assert (request.method, request.key) == ("PUT", key)
+    assert "expect" not in request.headers
+    assert request.headers.get("content-encoding", "") == ""
+
+
+async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> None:
+    """Or retries below the retry layer would outlive every deadline."""
+    calls = (
+        lambda: fake_store.get("key"),
+        lambda: fake_store.get("odd//key"),
+        lambda: fake_store.head("key"),
+        lambda: fake_store.list(),
+        lambda: fake_store.put("key", b"x"),
+        lambda: fake_store.delete_many(["key"]),
+    )
+    for call in calls:
+        fake.requests.clear()
+        fake.replies.append(Reply(500, b""))
+        with pytest.raises(Unreachable):
+            await call()
+        assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 1025, "\ud800"])
+async def test_keys_that_no_bucket_holds_are_refused(fake_store: S3Store, key: str) -> None:
+    """Or such a name would end as a fault in blobfs, or as a request for the bucket itself."""
+    with pytest.raises(UsageError):
+        await fake_store.get(key)
+    with pytest.raises(UsageError):
+        await fake_store.put(key, b"x")
