@@ -15,7 +15,7 @@ Three things stand between the two:
 
 import email.utils
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
@@ -133,20 +133,17 @@ def _name(item: Element) -> str:
 
 
 def _describe(item: Element, name: str, delimiter: bool) -> Entry:
-    properties = dict(_texts(item.find("Properties")))
-    if is_folder(dict(_texts(item.find("Metadata")))):
+    if is_folder(_metadata(item)):
         name += "/"
         if delimiter:
             return name
-    try:
-        return ObjectInfo(
-            name,
-            int(properties["Content-Length"]),
-            properties["Etag"].strip('"'),
-            parse_date_ns(properties["Last-Modified"]),
-        )
-    except (KeyError, ValueError):
-        raise Damaged(f"a listing holds an entry without its properties. key={name!r}") from None
+    # Three searches in C are faster than one walk over all properties in Python.
+    size = item.findtext("Properties/Content-Length")
+    etag = item.findtext("Properties/Etag")
+    date = item.findtext("Properties/Last-Modified")
+    if not (size and etag and date):
+        raise Damaged(f"a listing holds an entry without its properties. key={name!r}")
+    return ObjectInfo(name, int(size), etag.strip('"'), parse_date_ns(date))
 
 
 def is_folder(metadata: dict[str, str]) -> bool:
@@ -157,9 +154,9 @@ def is_folder(metadata: dict[str, str]) -> bool:
     )
 
 
-def _texts(parent: Element | None) -> Iterator[tuple[str, str]]:
-    for child in parent if parent is not None else ():
-        yield child.tag, child.text or ""
+def _metadata(item: Element) -> dict[str, str]:
+    parent = item.find("Metadata")
+    return {} if parent is None else {child.tag: child.text or "" for child in parent}
 
 
 @functools.lru_cache(maxsize=4096)

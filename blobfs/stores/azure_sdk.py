@@ -219,7 +219,7 @@ def _reason(error: AzureError) -> Answer | Fault:
     if isinstance(error, ClientAuthenticationError) and not hasattr(error, "error_code"):
         return Fault.CREDENTIALS  # not the store said so, but who should have given a token
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        headers = error.response.headers if error.response is not None else {}
+        headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
         return _answer(error.status_code, getattr(error, "error_code", None), headers)
     if isinstance(error, ServiceRequestError):
         return _connect_fault(str(error))

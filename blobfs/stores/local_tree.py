@@ -137,7 +137,7 @@ class Tree:
         return self._way(parts)[-1]
 
     def _way(self, parts: Sequence[bytes]) -> tuple[bytes, ...]:
-        way = (self.root,)
+        way: tuple[bytes, ...] = (self.root,)
         if parts and parts[0] == STAGING:
             raise NotAnObject(f"the staging folder holds no objects. path={parts!r}")
         paths = list(itertools.accumulate(parts, _at, initial=self.root))
