@@ -271,18 +271,21 @@ def _boto(session: Any, login: Login, region: str, endpoint_url: str | None) -> 
     )
     client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
     client.meta.events.unregister("before-call.s3", add_expect_header)
-    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _take_listing)
-    # botocore's look for an error within a 200 parses the whole body: it comes after ours.
+    # botocore looks for an error within each 200, and parses all of it for that: ours comes first.
     client.meta.events.unregister("before-parse.s3.*", _handle_200_error)
+    client.meta.events.register_first("before-parse.s3.*", _take_listing)
     client.meta.events.register_last("before-parse.s3.*", _handle_200_error)
     return client
 
 
 def _take_listing(
-    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+    operation_model: Any,
+    response_dict: dict[str, Any],
+    customized_response_dict: dict[str, Any],
+    **_: Any,
 ) -> None:
     """Keep the body of a listing for `parse_listing`, and leave botocore nothing to parse."""
-    if response_dict["status_code"] == 200:
+    if operation_model.name == "ListObjectsV2" and response_dict["status_code"] == 200:
         customized_response_dict[_LISTING] = response_dict["body"]
         response_dict["body"] = b""
 

@@ -1,7 +1,8 @@
 """Read the XML of a ListObjectsV2 answer into a `ListPage`. Pure.
 
-botocore's own parser walks its model for every element: 1,000 keys took it 107 ms of CPU
-time, and take 4.9 ms here, where expat does the walking.
+botocore's own parser walks its model for every element: a page of 1,000 keys cost 58 ms of
+CPU time with it, request and all, and costs 11 ms with this one, of which 5 to 6 are spent
+here (2 cores, Python 3.11).
 
 Whatever is not a whole listing is an error and never an empty or a shorter listing, because
 above this line a name that is not in a listing does not exist.
@@ -10,13 +11,13 @@ above this line a name that is not in a listing does not exist.
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from datetime import datetime
-from urllib.parse import unquote_plus
+from urllib.parse import unquote
 
 from blobfs.stores.answers import Call, Fault, error_of_fault
 from blobfs.stores.base import ListPage, ObjectInfo
 
 _ROOT = "ListBucketResult"
-Unquote = Callable[[str], str]
+Decode = Callable[[str], str]
 
 
 def parse_listing(body: bytes, call: Call, prefix: str) -> ListPage:
@@ -28,9 +29,9 @@ def parse_listing(body: bytes, call: Call, prefix: str) -> ListPage:
     """
     root = _root(body, call)
     namespace = root.tag.removesuffix(_ROOT)
-    unquote = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else str
+    decode = _unquote if root.findtext(f"{namespace}EncodingType") == "url" else str
     try:
-        page = _page(root, namespace, unquote)
+        page = _page(root, namespace, decode)
     except (ValueError, TypeError):
         raise error_of_fault(Fault.WRONG, call) from None
     names = [found.key for found in page.objects] + list(page.prefixes)
@@ -52,18 +53,18 @@ def _root(body: bytes, call: Call) -> ElementTree.Element:
     return root
 
 
-def _page(root: ElementTree.Element, namespace: str, unquote: Unquote) -> ListPage:
+def _page(root: ElementTree.Element, namespace: str, decode: Decode) -> ListPage:
     objects = tuple(
-        _object(entry, namespace, unquote) for entry in root.iterfind(f"{namespace}Contents")
+        _object(entry, namespace, decode) for entry in root.iterfind(f"{namespace}Contents")
     )
     prefixes = tuple(
-        unquote(_text(entry, f"{namespace}Prefix"))
+        decode(_text(entry, f"{namespace}Prefix"))
         for entry in root.iterfind(f"{namespace}CommonPrefixes")
     )
     return ListPage(objects, prefixes, _next_token(root, namespace))
 
 
-def _object(entry: ElementTree.Element, namespace: str, unquote: Unquote) -> ObjectInfo:
+def _object(entry: ElementTree.Element, namespace: str, decode: Decode) -> ObjectInfo:
     texts = {child.tag: child.text or "" for child in entry}
     key, when = texts.get(f"{namespace}Key"), texts.get(f"{namespace}LastModified")
     size, etag = texts.get(f"{namespace}Size"), texts.get(f"{namespace}ETag")
@@ -71,7 +72,7 @@ def _object(entry: ElementTree.Element, namespace: str, unquote: Unquote) -> Obj
         raise ValueError("an entry lacks its key, size, time or version")
     # In whole seconds, as a HEAD gives it: otherwise one object would have two times.
     mtime_s = int(datetime.fromisoformat(when).timestamp())
-    return ObjectInfo(unquote(key), int(size), etag.strip('"'), mtime_s * 10**9)
+    return ObjectInfo(decode(key), int(size), etag.strip('"'), mtime_s * 10**9)
 
 
 def _next_token(root: ElementTree.Element, namespace: str) -> str | None:
@@ -93,6 +94,5 @@ def _text(entry: ElementTree.Element, name: str) -> str:
 
 def _unquote(text: str) -> str:
     """Undo `encoding-type=url`. Bytes that are no UTF-8 stay apart from each other."""
-    if "%" not in text and "+" not in text:
-        return text
-    return unquote_plus(text, errors="surrogateescape")
+    text = text.replace("+", " ")
+    return unquote(text, errors="surrogateescape") if "%" in text else text
