@@ -13,14 +13,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from blobfs.cache.folder import Folder, open_folder, segment_bytes
 from blobfs.cache.index import BlockId
-from blobfs.errors import BlobfsError, Damaged
+from blobfs.errors import BlobfsError, Damaged, LocalFault
 from blobfs.model.coalesce import Place
 from blobfs.types import MIB
+
+R = TypeVar("R")
 
 log = logging.getLogger("blobfs.cache")
 
@@ -71,21 +74,11 @@ class DiskCache:
 
     def find(self, blocks: Sequence[BlockId]) -> list[Place | None]:
         """Return where each block lies, None where it is not here."""
-        if self._folder is not None and not self._index_damaged:
-            try:
-                return self._folder.find(blocks)
-            except Damaged as error:
-                self._give_up_index(error)
-        return [None] * len(blocks)
+        return self._ask(lambda folder: folder.find(blocks), [None] * len(blocks))
 
     def lengths(self, start: BlockId, stop: BlockId, at_most: int) -> list[tuple[BlockId, int]]:
         """Return ids and lengths of the first `at_most` blocks in [`start`, `stop`)."""
-        if self._folder is not None and not self._index_damaged:
-            try:
-                return self._folder.lengths(start, stop, at_most)
-            except Damaged as error:
-                self._give_up_index(error)
-        return []
+        return self._ask(lambda folder: folder.lengths(start, stop, at_most), [])
 
     async def read(self, blocks: Sequence[BlockId], places: Sequence[Place]) -> memoryview | None:
         """Return the bytes of neighbouring `blocks`; None: something there is bad, fetch them.
@@ -213,6 +206,18 @@ class DiskCache:
         self._bad.clear()
         while self._offers:
             self._offers.popleft().done()
+
+    def _ask(self, question: Callable[[Folder], R], otherwise: R) -> R:
+        """Return what the index answers, `otherwise` where it is not there to answer."""
+        if self._folder is None or self._index_damaged:
+            return otherwise
+        try:
+            return question(self._folder)
+        except Damaged as error:
+            self._give_up_index(error)
+        except LocalFault as error:
+            log.warning("the cache index gave no answer. path=%s (%s)", self._root, error)
+        return otherwise
 
     def _give_up_index(self, error: Damaged) -> None:
         log.warning("the cache index is damaged. path=%s (%s)", self._root, error)

@@ -87,11 +87,6 @@ class Fetcher:
         self._flights: dict[tuple[bytes, int], Flight] = {}
         self._writing_bytes = 0
 
-    @property
-    def flights(self) -> int:
-        """Blocks under way."""
-        return len(self._flights)
-
     def find(self, source: Source, block: int) -> Piece | None:
         """Return the piece that holds `block`, None if it is not in memory."""
         return self._pieces.find(source.digest, block)

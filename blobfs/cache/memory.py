@@ -39,10 +39,6 @@ class MemoryBudget:
     def used_bytes(self) -> int:
         return self.busy_bytes + self.idle_bytes
 
-    @property
-    def waiting(self) -> int:
-        return len(self._waiters)
-
     def try_take(self, count: int) -> bool:
         """Make `count` bytes busy for work that nobody waits for yet, if that is no burden."""
         if self._waiters or self.busy_bytes + count > self.limit_bytes // 2:

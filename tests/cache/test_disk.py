@@ -12,10 +12,10 @@ import trio
 import trio.testing
 
 from blobfs.cache.disk import PAUSE_S, DiskCache, Offer
-from blobfs.cache.index import BlockId
+from blobfs.cache.index import BlockId, Index
 from blobfs.cache.lock import hold_folder
-from blobfs.cache.segments import PAGE_BYTES
-from blobfs.errors import InUse
+from blobfs.cache.segments import PAGE_BYTES, Segments
+from blobfs.errors import Damaged, InUse
 from blobfs.types import MIB
 
 
@@ -65,6 +65,29 @@ async def test_folder_deleted_under_us_is_begun_anew(
     assert disk.paused_reason is None
     with pytest.raises(InUse), hold_folder(root):
         pass
+
+
+async def test_folder_deleted_while_it_is_made_again(
+    disk: DiskCache,
+    root: Path,
+    mock_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Users would lose their mount to an `rm -rf` that takes its time."""
+    prepare = Segments.prepare
+
+    def race(segments: Segments, known: frozenset[int]) -> None:
+        shutil.rmtree(root)
+        prepare(segments, known)
+
+    shutil.rmtree(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Segments, "prepare", race)
+        assert await put(disk, 1) == 1
+    assert disk.paused_reason is not None
+    mock_clock.jump(PAUSE_S + 1)
+    while await get(disk, 2) is None:
+        await put(disk, 2)
 
 
 async def test_folder_taken_by_another_pauses_caching(
@@ -122,6 +145,23 @@ async def test_bad_block_is_dropped_and_counted(disk: DiskCache, root: Path) -> 
     assert disk.find([BlockId(b"1")]) == [None]
     await put(disk, 1)
     assert await get(disk, 1) == b"0001"
+
+
+async def test_index_damaged_while_open_is_begun_anew(
+    disk: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users would get errors from reads until they mount again."""
+    await put(disk, 1)
+    with monkeypatch.context() as patch:
+
+        def damaged(*_: Any) -> list[None]:
+            raise Damaged("torn")
+
+        patch.setattr(Index, "find", damaged)
+        assert await get(disk, 1) is None
+    await disk.wait_written()
+    await put(disk, 2)
+    assert [await get(disk, 1), await get(disk, 2)] == [None, b"0002"]
 
 
 async def test_offers_are_let_go_at_the_end(root: Path) -> None:

@@ -1,6 +1,7 @@
 """What is kept, what goes when room is needed, and what survives."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,6 +45,18 @@ async def test_blocks_survive_a_remount(root: Path) -> None:
     async with open_folder(root, LIMIT) as folder:
         assert [await get(folder, n) for n in (1, 2, 3, 4)] == [*map(bytes_of, (1, 2, 3)), None]
         assert folder.used_bytes == used == 3 * PAGE_BYTES
+
+
+async def test_killed_process_loses_only_what_was_not_committed(root: Path, tmp_path: Path) -> None:
+    """Users would download everything again after each crash."""
+    async with open_folder(root, LIMIT) as folder:
+        await put(folder, 1, 2)
+        shutil.copytree(root, tmp_path / "as-it-was")
+        newest = max((tmp_path / "as-it-was" / "data").iterdir())
+        newest.write_bytes(newest.read_bytes() + b"not committed")
+    async with open_folder(tmp_path / "as-it-was", LIMIT) as folder:
+        await put(folder, 3)
+        assert [await get(folder, n) for n in (1, 2, 3)] == [*map(bytes_of, (1, 2, 3))]
 
 
 async def test_second_opener_is_refused(root: Path) -> None:

@@ -105,7 +105,7 @@ async def test_cancelled_waiter_lets_others_pass(autojump_clock: trio.testing.Mo
             nursery.start_soon(budget.take, 90)
     with trio.fail_after(1):
         await budget.take(40)
-    assert (budget.busy_bytes, budget.waiting) == (100, 0)
+    assert budget.busy_bytes == 100
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 8), st.booleans()), max_size=80))
