@@ -1,0 +1,147 @@
+"""Put the file system of one mount together: store, namespace, cache, core, front-end."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from blobfs.cache.reading import Reading, open_reading
+from blobfs.config import MountSettings
+from blobfs.control.messages import (
+    CacheStatus,
+    Gauges,
+    ListingsStatus,
+    OddKey,
+    OddKeys,
+    StoreStatus,
+)
+from blobfs.env import Env
+from blobfs.stores.metering import Meter
+from blobfs.stores.opening import Source, StoreOptions, open_store, parse_source
+from blobfs.vfs.core import Vfs
+from blobfs.volume.native import NativeTree, open_native
+from mountd.fuse3 import FuseMount, MountOptions, open_mount
+
+MOST_ODD_KEYS_NAMED = 100
+
+
+@dataclass(slots=True)
+class MountableFileSystem:
+    """The parts of one mount, and what they measure of themselves."""
+
+    settings: MountSettings
+    meter: Meter
+    native: NativeTree
+    reading: Reading
+    vfs: Vfs
+    _mount: FuseMount | None = None
+
+    async def serve(self, mounted: Callable[[], None]) -> None:
+        """Mount, call `mounted` once programs can use it, return when it was detached.
+
+        Raises:
+            LocalFault: the kernel, or fusermount3, refused.
+        """
+        settings = self.settings
+        options = MountOptions(
+            source=settings.source,
+            uid=settings.uid,
+            gid=settings.gid,
+            umask=settings.umask,
+            allow_other=settings.allow_other,
+        )
+        async with (
+            open_mount(self.vfs, settings.mountpoint, options) as mount,
+            trio.open_nursery() as nursery,
+        ):
+            self._mount = mount
+            nursery.start_soon(_announce, mount, mounted)
+            await mount.serve()
+            nursery.cancel_scope.cancel()
+
+    def gauges(self) -> Gauges:
+        """Return what `blobfs status` shows: the numbers that the daemon itself decides by."""
+        listings = self.native.statistics()
+        return Gauges(
+            cache=self._cache_status(),
+            store=self._store_status(),
+            fuse=self._mount.counts if self._mount is not None else {},
+            listings=ListingsStatus(
+                known=listings.folders, stale=listings.stale, last_error=listings.last_error
+            ),
+            odd_keys=OddKeys(
+                count=listings.odd_count,
+                names=tuple(
+                    OddKey(key=odd.key, reason=odd.reason)
+                    for odd in self.native.odd_keys(MOST_ODD_KEYS_NAMED)
+                ),
+            ),
+            open_files=self.vfs.open_files,
+        )
+
+    def _cache_status(self) -> CacheStatus:
+        cache = self.reading.statistics()
+        return CacheStatus(
+            bytes=cache.bytes,
+            limit_bytes=cache.limit_bytes,
+            hits=cache.hits,
+            misses=cache.misses,
+        )
+
+    def _store_status(self) -> StoreStatus:
+        store = self.meter.snapshot()
+        return StoreStatus(
+            requests=store.requests,
+            bytes_received=store.bytes_received,
+            bytes_sent=store.bytes_sent,
+            errors=store.errors,
+            retries=store.retries,
+        )
+
+
+async def _announce(mount: FuseMount, mounted: Callable[[], None]) -> None:
+    await mount.wait_ready()
+    mounted()
+
+
+@asynccontextmanager
+async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[MountableFileSystem]:
+    """Open all parts of the mount that `settings` describe; the state folder is locked.
+
+    Raises:
+        BlobfsError: one of them cannot be used.
+    """
+    opened = await open_store(_source(settings), _store_options(settings), env)
+    try:
+        async with (
+            open_native(
+                opened.store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env
+            ) as native,
+            open_reading(
+                opened.store,
+                settings.cache_dir,
+                limit_bytes=settings.cache_size_bytes,
+                memory_bytes=settings.memory_bytes,
+                env=env,
+            ) as reading,
+        ):
+            vfs = Vfs(settings.source, native, reading, env)
+            yield MountableFileSystem(settings, opened.meter, native, reading, vfs)
+    finally:
+        await opened.store.aclose()
+
+
+def _source(settings: MountSettings) -> Source:
+    return parse_source(settings.source)
+
+
+def _store_options(settings: MountSettings) -> StoreOptions:
+    return StoreOptions(
+        profile=settings.profile,
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        anonymous=settings.anonymous,
+        account=settings.account,
+        deadline_s=settings.deadline_s,
+    )
