@@ -118,13 +118,13 @@ def _serve(
     try:
         import trio
 
-        from mountd import app
+        from mountd import app, filesystem
     except ImportError as error:
         raise LocalFault(
             f"a library cannot be loaded: {error}",
             hint="install the package libfuse3-3, or install blobfs again",
         ) from error
-    opener = open_file_system or app.open_file_system
+    opener = open_file_system or filesystem.open_file_system
     trio.run(app.run, settings, lambda: reporter.ready(settings), opener)
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from blobfs.control.mounts import detach
 from blobfs.control.processes import own_memory_bytes, started_at
 from blobfs.control.registry import Claim, Registration, claim
 from blobfs.env import Env
-from blobfs.errors import Unreachable, Unsupported
+from blobfs.errors import Unreachable
 from mountd.server import serve_control
 
 log = logging.getLogger("mountd.app")
@@ -52,17 +52,6 @@ class FileSystem(Protocol):
 
 
 OpenFileSystem = Callable[[MountSettings, Env], AbstractAsyncContextManager[FileSystem]]
-
-
-@asynccontextmanager
-async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[FileSystem]:
-    """Open store, cache and namespace of `settings.source`, with a front-end before them.
-
-    Raises:
-        BlobfsError: one of them cannot be used.
-    """
-    raise Unsupported(f"the file system is not connected yet. source={settings.source}")
-    yield  # type: ignore[unreachable]
 
 
 async def run(

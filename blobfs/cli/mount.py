@@ -10,7 +10,7 @@ import click
 from blobfs.cli import daemon, preflight
 from blobfs.config import MountSettings, choose_settings, settings_for
 from blobfs.errors import UsageError
-from blobfs.stores.opening import Source, parse_source
+from blobfs.stores.opening import Source, StoreOptions, parse_source
 
 
 @click.command(name="mount", context_settings={"max_content_width": 80})
@@ -67,7 +67,7 @@ def _settings(
     """Check all that can be checked here, in the order in which users would fix it."""
     named = {name.replace("_", "-"): value for name, value in flags.items()}
     chosen = choose_settings(named, os.environ)
-    parsed = _unambiguous(source)
+    parsed = _unambiguous(source, chosen)
     _require_read_only(chosen)
     place = preflight.usable_mountpoint(mountpoint)
     settings = settings_for(
@@ -76,16 +76,23 @@ def _settings(
     preflight.check_fuse(allow_other=settings.allow_other)
     needed = [settings.state_dir, settings.cache_dir, settings.runtime_dir, settings.log_path]
     preflight.check_apart(place, [folder for folder in needed if folder is not None])
+    if parsed.scheme == "file":
+        preflight.check_outside(place, Path(parsed.place).resolve())
     return settings
 
 
-def _unambiguous(text: str) -> Source:
+def _unambiguous(text: str, chosen: Mapping[str, Any]) -> Source:
     if "://" not in text and Path(text).exists():
         raise UsageError(
             f"there is a folder of that name, and there may be a bucket. name={text!r}",
             hint=f"write s3://{text} or file://{Path(text).absolute()}",
         )
-    return parse_source(text)
+    options = StoreOptions(
+        region=chosen.get("region"),
+        endpoint_url=chosen.get("endpoint_url"),
+        account=chosen.get("account"),
+    )
+    return parse_source(text, options, os.environ)
 
 
 def _require_read_only(chosen: Mapping[str, Any]) -> None:

@@ -90,10 +90,10 @@ def nothing(home: Home) -> None:
 @pytest.mark.parametrize(
     ("prepare", "arguments", "code", "said", "hint"),
     [
-        (nothing, ["s3://b", "data"], 2, "writing is not there yet", "add --read-only"),
-        (nothing, ["s3://b", "gone", "--read-only"], 3, "does not exist", "mkdir -p"),
-        (not_empty, ["s3://b", "data", "--read-only"], 2, "is not empty", "empty folder"),
-        (is_a_file, ["s3://b", "data", "--read-only"], 2, "is not a folder", ""),
+        (nothing, ["s3://bucket", "data"], 2, "writing is not there yet", "add --read-only"),
+        (nothing, ["s3://bucket", "gone", "--read-only"], 3, "does not exist", "mkdir -p"),
+        (not_empty, ["s3://bucket", "data", "--read-only"], 2, "is not empty", "empty folder"),
+        (is_a_file, ["s3://bucket", "data", "--read-only"], 2, "is not a folder", ""),
         (
             folder_of_that_name,
             ["bucket", "data", "--read-only"],
@@ -101,18 +101,18 @@ def nothing(home: Home) -> None:
             "there is a folder of that name",
             "write s3://bucket or file://",
         ),
-        (nothing, ["ftp://b", "data", "--read-only"], 2, "ftp", ""),
-        (nothing, ["az://c?sig=hunter2", "data", "--account=a", "--read-only"], 2, "", ""),
+        (nothing, ["ftp://bucket", "data", "--read-only"], 2, "ftp", ""),
+        (nothing, ["az://container?sig=hunter2", "data", "--account=a", "--read-only"], 2, "", ""),
         (
             nothing,
-            ["s3://b", "data", "--read-only", "--cache-size=lots"],
+            ["s3://bucket", "data", "--read-only", "--cache-size=lots"],
             2,
             "--cache-size: not a size",
             "20GiB",
         ),
         (
             nothing,
-            ["s3://b", "data", "--read-only", "--cache-dir=data/cache"],
+            ["s3://bucket", "data", "--read-only", "--cache-dir=data/cache"],
             2,
             "would hide what it needs",
             "elsewhere",
@@ -146,7 +146,7 @@ def test_refused_before_anything_is_started(
 def test_a_machine_without_fuse(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container, the reason would be a riddle."""
     monkeypatch.setattr(preflight, "FUSE_DEVICE", Path("/dev/no-fuse"))
-    refused = mount(home, "s3://b", home.mountpoint, "--read-only")
+    refused = mount(home, "s3://bucket", home.mountpoint, "--read-only")
     assert refused.exit_code == 8
     assert "this machine has no FUSE" in refused.stderr
     assert home.leftovers() == []
@@ -155,7 +155,7 @@ def test_a_machine_without_fuse(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_machine_without_fusermount3(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mount could not be ended."""
     monkeypatch.setenv("PATH", str(home.root))
-    refused = mount(home, "s3://b", home.mountpoint, "--read-only")
+    refused = mount(home, "s3://bucket", home.mountpoint, "--read-only")
     assert refused.exit_code == 8
     assert "fusermount3 is missing" in refused.stderr
     assert "apt install fuse3" in refused.stderr
