@@ -23,7 +23,6 @@ from blobfs.env import Env
 from blobfs.errors import BlobfsError, OutcomeUnknown, Throttled, Unreachable
 from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store
 from blobfs.stores.metering import Kind, Meter
-from blobfs.trace import request_id
 from blobfs.types import MIB, ByteRange
 
 logger = logging.getLogger("blobfs.store")
@@ -207,7 +206,10 @@ class Limited(Layer):
 
 
 class Metered(Layer):
-    """Count each request, and write a line about it to the log at DEBUG."""
+    """Count each request, and write a line about it to the log at DEBUG.
+
+    The log's own format adds on whose behalf it was (`blobfs.trace`).
+    """
 
     def __init__(self, inner: Store, env: Env, meter: Meter) -> None:
         super().__init__(inner)
@@ -235,12 +237,11 @@ class Metered(Layer):
 
     def _log(self, ask: Ask, outcome: str, duration_s: float) -> None:
         logger.debug(
-            "%s %r: %s in %.1f ms. request_id=%s store=%s",
+            "%s %r: %s in %.1f ms. store=%s",
             ask.kind,
             ask.what,
             outcome,
             duration_s * 1000,
-            request_id.get(),
             self.url,
         )
 

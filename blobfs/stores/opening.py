@@ -26,6 +26,7 @@ Scheme = Literal["s3", "az", "file"]
 
 OPEN_WITHIN_S = 6.0
 """Opening is given up after this: somebody sits in front of it."""
+TRIES = 3
 PAUSE_S = 0.3
 
 _FORMS = "write s3://bucket[/prefix], az://container[/prefix] or file:///folder"
@@ -91,8 +92,10 @@ def parse_source(
     server = _server(scheme, options or StoreOptions(), environ or {})
     if scheme == "file":
         return _folder(rest)
-    if scheme == "s3" or scheme == "az":
-        return _bucket(scheme, rest, server)
+    if scheme == "s3":
+        return _bucket("s3", rest, server)
+    if scheme == "az":
+        return _bucket("az", rest, server)
     raise UsageError(f"there is no such kind of store. scheme={scheme!r}", hint=_FORMS)
 
 
@@ -110,7 +113,7 @@ async def open_store(source: Source, options: StoreOptions, env: Env) -> OpenedS
         hint="check the network and --endpoint-url",
     )
     with trio.move_on_after(OPEN_WITHIN_S):
-        while True:
+        for _ in range(TRIES):
             try:
                 return await _open_once(source, options, env)
             except Unreachable as error:
@@ -212,13 +215,15 @@ def _server(scheme: str, options: StoreOptions, environ: Mapping[str, str]) -> s
         variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
         return _canonical_endpoint(options.endpoint_url or _first(environ, variables))
     account = options.account or environ.get("AZURE_STORAGE_ACCOUNT", "")
-    parts = dict(
-        part.partition("=")[::2]
-        for part in environ.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";")
-    )
-    account = account or parts.get("AccountName", "")
-    endpoint = options.endpoint_url or parts.get("BlobEndpoint", "")
+    connection = _connection(environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    account = account or connection.get("accountname", "")
+    endpoint = options.endpoint_url or connection.get("blobendpoint", "")
     return f"{account} {_canonical_endpoint(endpoint)}".strip()
+
+
+def _connection(text: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in text.split(";"))
+    return {name.strip().lower(): value for name, _, value in pairs}
 
 
 def _canonical_endpoint(url: str) -> str:
