@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.store import S3Store
 
-from benchmarks.machine import run
+from benchmarks.machine import run, seconds
 from blobfs.types import ByteRange
 
 DELAY_MS = 20
 PARALLEL_GETS = 16
 PARALLEL_PUTS = 16
+ROUND_TRIPS = 20
 LISTENS_WITHIN_S = 5.0
 _RELAY_SOURCE = Path(__file__).parent / "slowlink.c"
 
@@ -73,6 +74,12 @@ class Bucket:
             fetched = sum(threads.map(partial(_get_piece, store, key), pieces))
         if fetched != size_bytes:
             raise RuntimeError(f"the server sent {fetched} bytes of {size_bytes}")
+
+    def round_trips_s(self, key: str) -> list[float]:
+        """Return how long single HEAD requests take on a connection that is open already."""
+        store = self.client(self.far)
+        obstore.head(store, key)
+        return [seconds(obstore.head, store, key) for _ in range(ROUND_TRIPS)]
 
 
 def _get_piece(store: S3Store, key: str, piece: ByteRange) -> int:

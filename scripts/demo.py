@@ -53,7 +53,7 @@ class Stage:
         Raises:
             DemoFailed: it failed.
         """
-        print(f"  $ {command}", flush=True)
+        print(f"\n  $ {command}", flush=True)
         said = self.run(command)
         shown = said.replace(str(self._root), "$PWD")
         print(textwrap.indent(shown, "    "), end="", flush=True)
@@ -113,7 +113,7 @@ def open_stage() -> Iterator[Stage]:
 
 def say(text: str) -> None:
     """Print a paragraph between two commands."""
-    print("\n" + textwrap.fill(text, WIDTH) + "\n", flush=True)
+    print("\n" + textwrap.fill(text, WIDTH), flush=True)
 
 
 def fill(bucket: Path) -> None:
