@@ -92,7 +92,7 @@ class MountableFileSystem:
     def _store_status(self) -> StoreStatus:
         store = self.meter.snapshot()
         return StoreStatus(
-            requests=store.requests,
+            requests={str(kind): count for kind, count in store.requests.items()},
             bytes_received=store.bytes_received,
             bytes_sent=store.bytes_sent,
             errors=store.errors,
