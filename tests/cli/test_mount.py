@@ -23,7 +23,7 @@ def mount(home: Home, *arguments: object) -> Result:
 @pytest.mark.mount
 def test_a_session(home: Home) -> None:
     """The first thing that a newcomer tries would not work."""
-    mounted = home.blobfs("mount", "s3://bucket", "data", "--read-only")
+    mounted = home.blobfs("mount", "s3://bucket", "data", "--read-only", mode="real")
     expected = f"mounted s3://bucket on {home.mountpoint} (read-only)\n"
     assert (mounted.returncode, mounted.stdout, mounted.stderr) == (0, expected, "")
     assert (home.mountpoint / "hello").read_bytes() == b"hello"
@@ -37,8 +37,8 @@ def test_a_session(home: Home) -> None:
 @pytest.mark.mount
 def test_a_mountpoint_is_taken_once(home: Home) -> None:
     """The second mount would hide the first."""
-    assert home.blobfs("mount", "bucket", "data", "--read-only").returncode == 0
-    refused = home.blobfs("mount", "s3://other", "data", "--read-only")
+    assert home.blobfs("mount", "bucket", "data", "--read-only", mode="real").returncode == 0
+    refused = home.blobfs("mount", "s3://other", "data", "--read-only", mode="real")
     assert refused.returncode == 6
     assert "something is mounted there already" in refused.stderr
     assert f"blobfs unmount {home.mountpoint}" in refused.stderr
@@ -49,16 +49,16 @@ def test_a_mountpoint_is_taken_once(home: Home) -> None:
 @pytest.mark.mount
 def test_a_dead_mount_in_the_way_can_be_cleared_as_the_hint_says(home: Home) -> None:
     """After a crash, nothing could be mounted there any more."""
-    assert home.blobfs("mount", "bucket", "data", "--read-only").returncode == 0
+    assert home.blobfs("mount", "bucket", "data", "--read-only", mode="real").returncode == 0
     home.kill_daemons()
-    refused = home.blobfs("mount", "bucket", "data", "--read-only")
+    refused = home.blobfs("mount", "bucket", "data", "--read-only", mode="real")
     assert refused.returncode == 6
     assert "a dead mount is in the way" in refused.stderr
     assert refused.stderr.splitlines()[1] == (
         f"hint: clear it with: blobfs unmount {home.mountpoint}"
     )
     assert home.blobfs("unmount", "data").returncode == 0
-    assert home.blobfs("mount", "bucket", "data", "--read-only").returncode == 0
+    assert home.blobfs("mount", "bucket", "data", "--read-only", mode="real").returncode == 0
     assert home.blobfs("unmount", "data").returncode == 0
 
 

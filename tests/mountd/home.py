@@ -17,7 +17,6 @@ from pathlib import Path
 from blobfs.config import MountSettings
 from blobfs.control.processes import started_at
 
-Outcome = subprocess.CompletedProcess[str]
 TINY_DAEMON = Path(__file__).with_name("tiny_daemon.py")
 
 
@@ -51,19 +50,19 @@ class Home:
         """Return the command of a daemon with a file system for tests; see tiny_daemon.py."""
         return [sys.executable, "-P", str(TINY_DAEMON), mode]
 
-    def program(self, mode: str) -> list[str]:
-        """Return the command `blobfs`, with a daemon for tests behind it."""
-        text = (
-            "from blobfs.cli import daemon; from blobfs.cli.main import main; "
-            f"daemon.DAEMON = {self.daemon(mode)!r}; main()"
-        )
-        return [sys.executable, "-c", text]
+    def blobfs(
+        self, *arguments: object, mode: str | None = None, **environ: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `blobfs` as users do: in a process of its own.
 
-    def blobfs(self, *arguments: object, mode: str = "real", **environ: str) -> Outcome:
-        """Run `blobfs` as users do: in a process of its own."""
+        With `mode`, the daemon behind it is the one for tests.
+        """
+        program = "from blobfs.cli import daemon; from blobfs.cli.main import main; "
+        if mode is not None:
+            program += f"daemon.DAEMON = {self.daemon(mode)!r}; "
         return subprocess.run(
-            [*self.program(mode), *map(str, arguments)],
-            env={**os.environ, **self.environ, **environ},
+            [sys.executable, "-c", program + "main()", *map(str, arguments)],
+            env={**_neutral_environ(), **self.environ, **environ},
             cwd=self.root,
             capture_output=True,
             text=True,
@@ -120,6 +119,12 @@ def make_home() -> Home:
     (root / "run").mkdir(mode=0o700)
     (root / "data").mkdir()
     return Home(root, environ)
+
+
+def _neutral_environ() -> dict[str, str]:
+    """Return the environment without the developer's own credentials and settings."""
+    own = ("AWS_", "AZURE_", "BLOBFS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
 
 
 def _environ_of(process: Path) -> bytes:
