@@ -192,13 +192,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the tests do."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
 @contextlib.contextmanager
 def fake_s3() -> Iterator[FakeS3]:
     """Serve an empty bucket named `BUCKET`."""
     fake = FakeS3()
     handler = type("Handler", (_Handler,), {"fake": fake})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), handler) as server:
         fake.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

@@ -6,6 +6,7 @@ process id, also when it failed to start.
 """
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -43,17 +44,7 @@ class S3Server:
 
     def client(self) -> Any:
         """Return a plain boto3 client, as a witness that shares nothing with the store."""
-        import boto3
-        from botocore.config import Config
-
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            region_name=self.region,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-        )
+        return _boto3_client(self.endpoint_url, self.access_key, self.secret_key, self.region)
 
     def make_bucket(self) -> str:
         """Create a bucket that nobody else uses; return its name."""
@@ -136,6 +127,22 @@ def azurite() -> Iterator[AzureServer]:
         command += ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", folder]
         with _process(command, {}, Path(folder) / "log", lambda: _listens(port)) as pid:
             yield AzureServer(f"http://127.0.0.1:{port}/devstoreaccount1", pid)
+
+
+@functools.cache
+def _boto3_client(endpoint_url: str, access_key: str, secret_key: str, region: str) -> Any:
+    """Return the client, made once: botocore takes its time to read its models."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
 
 
 def _find_tool(name: str, chosen: str | None, usual: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 Kind = Literal["get", "head", "list", "put", "delete"]
 KINDS: tuple[Kind, ...] = ("get", "head", "list", "put", "delete")
 
-BUCKET_BOUNDS_S = tuple(0.001 * 2**step for step in range(16))
+BUCKET_BOUNDS_S: tuple[float, ...] = tuple(0.001 * 2**step for step in range(16))
 """Upper bounds of the latency buckets: 1 ms, 2 ms, 4 ms ... 33 s; one more lies behind."""
 
 

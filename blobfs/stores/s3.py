@@ -156,6 +156,11 @@ async def open_s3(
     client = await trio.to_thread.run_sync(
         connect, bucket, login, env or Env(), abandon_on_cancel=True
     )
+    return store_of(client, deadline_s)
+
+
+def store_of(client: S3Client, deadline_s: float) -> S3Store:
+    """Return the store of the bucket that `client` is logged in to."""
     hot = HotPath(
         reader=_obstore(client, read_options(deadline_s, allow_http=_is_plain(client))),
         writer=_obstore(client, write_options(deadline_s, allow_http=_is_plain(client))),

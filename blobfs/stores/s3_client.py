@@ -93,12 +93,15 @@ class S3Client:
     """One bucket, through boto3. `credentials` is None for an anonymous one."""
 
     bucket: str
-    url: str
     endpoint_url: str
     region: str
     path_style: bool
     credentials: Credentials | None
     boto: Any
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}"
 
     def list(
         self,
@@ -216,14 +219,12 @@ def connect(bucket: str, login: Login, env: Env) -> S3Client:
     if not is_aws(endpoint_url):
         if login.endpoint_url is None:  # it stands in the environment or in the profile
             boto = _boto(session, login, region, endpoint_url)
-        return S3Client(bucket, f"s3://{bucket}", endpoint_url, region, True, credentials, boto)
+        return S3Client(bucket, endpoint_url, region, True, credentials, boto)
     found = login.region or _asked(call, lambda: _region_of(boto, bucket)) or region
     if found != region:
         boto = _boto(session, login, found, None)
     path_style = "." in bucket  # the certificate covers one label
-    return S3Client(
-        bucket, f"s3://{bucket}", boto.meta.endpoint_url, found, path_style, credentials, boto
-    )
+    return S3Client(bucket, boto.meta.endpoint_url, found, path_style, credentials, boto)
 
 
 def is_aws(endpoint_url: str) -> bool:

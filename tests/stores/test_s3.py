@@ -1,12 +1,15 @@
 """Hold the S3 store to the contract, on a real server and on one that does as S3 does."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from blobfs.env import Env
 from blobfs.errors import Damaged, OutcomeUnknown, Throttled, Unreachable, UsageError
 from blobfs.stores.base import Store
-from blobfs.stores.s3 import S3Store, open_s3
+from blobfs.stores.s3 import S3Store, store_of
+from blobfs.stores.s3_client import Login, S3Client, connect
 from blobfs.types import ByteRange
 from tests.contracts.store_contract import (
     RARE_KEYS,
@@ -22,20 +25,32 @@ SPOILED_BY_FOLDERS = ("double//slash", "/leading slash", "trailing slash with co
 """Keys that SeaweedFS stores as others, or without their content."""
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-    with fake_s3() as server:
-        yield server
+@pytest.fixture(scope="module")
+def fake_login() -> Iterator[tuple[FakeS3, S3Client]]:
+    """Log in once: botocore reads its models anew for each client, which takes its time."""
+    with fake_s3() as fake:
+        yield fake, log_in(fake.endpoint_url, "a-key", "a-secret")
 
 
 @pytest.fixture
-async def fake_store(fake: FakeS3) -> AsyncIterator[S3Store]:
-    store = await open_s3(BUCKET, endpoint_url=fake.endpoint_url, deadline_s=6)
-    assert isinstance(store, S3Store)
-    yield store
-    await store.aclose()
+def fake(fake_login: tuple[FakeS3, S3Client]) -> FakeS3:
+    fake, _ = fake_login
+    fake.objects.clear()
+    fake.requests.clear()
+    fake.replies.clear()
+    return fake
+
+
+@pytest.fixture
+def fake_store(fake: FakeS3, fake_login: tuple[FakeS3, S3Client]) -> S3Store:
+    return store_of(fake_login[1], deadline_s=6)
+
+
+def log_in(endpoint_url: str, access_key: str, secret_key: str) -> S3Client:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", access_key)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+        return connect(BUCKET, Login(endpoint_url=endpoint_url, deadline_s=6), Env())
 
 
 class TestS3ToTheLetter(StoreContract, ContainerContract):
@@ -47,13 +62,16 @@ class TestS3ToTheLetter(StoreContract, ContainerContract):
         return fake_store
 
     @pytest.fixture
-    async def homeless_store(self, fake: FakeS3) -> AsyncIterator[Store]:
-        store = await open_s3("no-such-bucket", endpoint_url=fake.endpoint_url)
-        yield store
-        await store.aclose()
+    async def homeless_store(self, fake_store: S3Store) -> Store:
+        return store_of(replace(fake_store.client, bucket="no-such-bucket"), deadline_s=6)
 
     async def peek(self, store: Store, key: str) -> bytes:
         return self.fake.objects[key][0]
+
+
+@pytest.fixture(scope="module")
+def weed_login(s3_server: S3Server) -> S3Client:
+    return log_in(s3_server.endpoint_url, s3_server.access_key, s3_server.secret_key)
 
 
 @pytest.mark.server
@@ -61,23 +79,15 @@ class TestS3OnSeaweedFS(StoreContract, ContainerContract):
     """SeaweedFS keeps keys in folders, and differs from S3 where that shows."""
 
     sorted_listing = False
+    races = 2
 
     @pytest.fixture
-    async def store(self, s3_server: S3Server, logged_in: None) -> AsyncIterator[Store]:
-        store = await open_s3(s3_server.make_bucket(), endpoint_url=s3_server.endpoint_url)
-        yield store
-        await store.aclose()
+    async def store(self, s3_server: S3Server, weed_login: S3Client) -> Store:
+        return store_of(replace(weed_login, bucket=s3_server.make_bucket()), deadline_s=30)
 
     @pytest.fixture
-    async def homeless_store(self, s3_server: S3Server, logged_in: None) -> AsyncIterator[Store]:
-        store = await open_s3("no-such-bucket", endpoint_url=s3_server.endpoint_url)
-        yield store
-        await store.aclose()
-
-    @pytest.fixture
-    def logged_in(self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in s3_server.environment().items():
-            monkeypatch.setenv(name, value)
+    async def homeless_store(self, weed_login: S3Client) -> Store:
+        return store_of(replace(weed_login, bucket="no-such-bucket"), deadline_s=30)
 
     async def peek(self, store: Store, key: str) -> bytes:
         assert isinstance(store, S3Store)
