@@ -18,9 +18,10 @@ from blobfs.control.messages import (
 )
 from blobfs.env import Env
 from blobfs.stores.metering import Meter
-from blobfs.stores.opening import Source, StoreOptions, open_store, parse_source
+from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.vfs.core import Vfs
 from blobfs.volume.native import NativeTree, open_native
+from blobfs.volume.presence import refuse_volume
 from mountd.fuse3 import FuseMount, MountOptions, open_mount
 
 MOST_ODD_KEYS_NAMED = 100
@@ -112,8 +113,9 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
     Raises:
         BlobfsError: one of them cannot be used.
     """
-    opened = await open_store(_source(settings), _store_options(settings), env)
+    opened = await open_store(parse_source(settings.source), _store_options(settings), env)
     try:
+        await refuse_volume(opened.store)
         async with (
             open_native(
                 opened.store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env
@@ -130,10 +132,6 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
             yield MountableFileSystem(settings, opened.meter, native, reading, vfs)
     finally:
         await opened.store.aclose()
-
-
-def _source(settings: MountSettings) -> Source:
-    return parse_source(settings.source)
 
 
 def _store_options(settings: MountSettings) -> StoreOptions:

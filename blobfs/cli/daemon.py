@@ -57,7 +57,16 @@ def become(settings: MountSettings) -> NoReturn:
     os.write(send, encode_settings(settings))  # a few KiB; a pipe takes 64 without a reader
     os.close(send)
     os.dup2(receive, 0)
-    os.execv(DAEMON[0], DAEMON)
+    os.execve(DAEMON[0], DAEMON, _environment())
+
+
+def _environment() -> dict[str, str]:
+    """Return our variables, and what makes the memory allocator give memory back.
+
+    With an arena for each thread, glibc keeps buffers that have long been freed: eight readers
+    peaked at 240 to 300 MiB above the idle daemon instead of 170 to 190.
+    """
+    return {"MALLOC_ARENA_MAX": "1", **os.environ}
 
 
 def _launch(settings: MountSettings, report: int) -> "subprocess.Popen[bytes]":
@@ -70,6 +79,7 @@ def _launch(settings: MountSettings, report: int) -> "subprocess.Popen[bytes]":
                 # Until the daemon has set up its logs, and for what goes past them.
                 stdout=output,
                 stderr=output,
+                env=_environment(),
                 cwd="/",  # so that no folder is kept busy
                 pass_fds=[report],
                 start_new_session=True,
