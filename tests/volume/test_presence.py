@@ -19,7 +19,7 @@ async def test_a_volume_is_refused() -> None:
     """Otherwise deleted files would come back and written ones be gone."""
     store = MemoryStore()
     await store.put(VOLUME_KEY, b"whatever it says")
-    with pytest.raises(Unsupported, match="newer|volume"):
+    with pytest.raises(Unsupported, match="volume"):
         await refuse_volume(store)
 
 
