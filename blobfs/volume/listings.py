@@ -27,6 +27,7 @@ from functools import partial
 import msgspec
 
 from blobfs.database import Database, Reader, Writer
+from blobfs.errors import Damaged
 from blobfs.model.listing import Entry, OddKey, Part
 
 TABLES = ("folders", "pages", "names", "odd", "garbage", "meta")
@@ -124,10 +125,16 @@ class Listings:
         return None if row is None else _entry(row)
 
     def page(self, listing: int, number: int) -> list[Entry]:
-        """Return one page, in the order of the store."""
+        """Return one page, in the order of the store; the caller holds the listing.
+
+        Raises:
+            Damaged: the page is not there. Never a short directory.
+        """
         with self._database.read() as reader:
             row = reader.get("pages", _id(listing) + number.to_bytes(4, "big"))
-        return [] if row is None else _entries(row)
+        if row is None:
+            raise Damaged(f"a page of a listing is missing. listing={listing} page={number}")
+        return _entries(row)
 
     def following(self, listing: int, name: bytes, count: int) -> list[Entry]:
         """Return up to `count` entries behind `name`, in the order of their names."""
@@ -182,8 +189,14 @@ class Listings:
 
     async def remove_garbage(self) -> bool:
         """Remove some rows of listings that nobody reads; return whether more is left."""
-        held = frozenset(self._readers)
-        return await self._database.write(lambda w: _remove_garbage(w, held))
+        # Chosen here, not on the writer thread: what is garbage and held by nobody at one
+        # moment cannot be found by anybody later, whatever is committed in between.
+        with self._database.read() as reader:
+            garbage = [key for key, _ in reader.range("garbage")]
+        idle = [key for key in garbage if int.from_bytes(key, "big") not in self._readers]
+        if not idle:
+            return False
+        return await self._database.write(partial(_remove_garbage, listings=idle))
 
 
 def _set_born(writer: Writer, born: bytes) -> None:
@@ -233,15 +246,13 @@ def _finish(writer: Writer, folder: Folder) -> None:
     writer.delete("garbage", _id(folder.listing))
 
 
-def _remove_garbage(writer: Writer, held: frozenset[int]) -> bool:
-    """Remove at most `ROWS_OF_GARBAGE_AT_ONCE` rows."""
+def _remove_garbage(writer: Writer, listings: Sequence[bytes]) -> bool:
+    """Remove at most `ROWS_OF_GARBAGE_AT_ONCE` rows of `listings`; return whether more is left."""
     room = ROWS_OF_GARBAGE_AT_ONCE
-    for key, _ in list(writer.range("garbage")):
-        listing = int.from_bytes(key, "big")
-        if listing in held:
-            continue
+    for key in listings:
+        behind = _id(int.from_bytes(key, "big") + 1)
         for table in ("names", "pages", "odd"):
-            room -= writer.delete_range(table, key, _id(listing + 1), at_most=room)
+            room -= writer.delete_range(table, key, behind, at_most=room)
             if not room:
                 return True
         writer.delete("garbage", key)
