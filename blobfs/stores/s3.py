@@ -181,12 +181,9 @@ def store_of(client: S3Client, deadline_s: float) -> S3Store:
 
 def _obstore(client: S3Client, options: "ClientConfig") -> ObstoreS3:
     """Return an obstore client that takes nothing from the environment but what boto3 took."""
-    endpoint_url = client.endpoint_url
-    if not client.path_style:
-        endpoint_url = endpoint_url.replace("://", f"://{client.bucket}.", 1)
     return ObstoreS3(
         client.bucket,
-        endpoint=endpoint_url,
+        endpoint=client.host_url,
         region=client.region,
         virtual_hosted_style_request=not client.path_style,
         skip_signature=client.credentials is None,

@@ -3,8 +3,8 @@
 This is the one module that imports boto3. All here blocks, and raises our own errors only.
 
 boto3 is tamed: no retries of its own (a layer has them), timeouts, no `Expect: 100-continue`
-(a round trip for nothing), checksums only where S3 asks for them (other servers choke on
-the rest), and the body of a listing is taken out before botocore parses it.
+(a round trip for nothing), and checksums only where S3 asks for them (other servers choke on
+the rest). Listings, which happen often, go past it over its own connections (`s3_request`).
 """
 
 import logging
@@ -20,7 +20,7 @@ import boto3.session
 import botocore.exceptions as boto_errors
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.handlers import _handle_200_error, add_expect_header
+from botocore.handlers import add_expect_header
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError
 
@@ -38,6 +38,7 @@ from blobfs.stores.hot import (
     to_ns,
 )
 from blobfs.stores.s3_listing import parse_listing
+from blobfs.stores.s3_request import Reply, answer_of, quoted, signed_get
 from blobfs.types import ByteRange
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ CREDENTIALS_TTL_S = 60
 CONNECTIONS = 32
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
-_LISTING = "blobfs-listing"
 
 # At DEBUG botocore writes headers and string-to-sign of each request, which no log should hold.
 logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -103,6 +103,13 @@ class S3Client:
     def url(self) -> str:
         return f"s3://{self.bucket}"
 
+    @property
+    def host_url(self) -> str:
+        """The endpoint, under the bucket's own host name where it has one."""
+        if self.path_style:
+            return self.endpoint_url
+        return self.endpoint_url.replace("://", f"://{self.bucket}.", 1)
+
     def list(
         self,
         prefix: str,
@@ -114,15 +121,18 @@ class S3Client:
     ) -> ListPage:
         """Return one page, as `Store.list` does."""
         call = Call("list", self.url, prefix or None)
-        wanted: dict[str, Any] = {"Prefix": prefix, "MaxKeys": max_keys}
+        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        query["max-keys"] = str(max_keys)
         if delimiter:
-            wanted["Delimiter"] = "/"
+            query["delimiter"] = "/"
         if token is not None:
-            wanted["ContinuationToken"] = token
+            query["continuation-token"] = token
         elif start_after:
-            wanted["StartAfter"] = start_after
-        answer = _asked(call, lambda: self.boto.list_objects_v2(Bucket=self.bucket, **wanted))
-        return parse_listing(answer[_LISTING], call, prefix)
+            query["start-after"] = start_after
+        reply = _asked(call, lambda: self._signed_get(query))
+        if reply.status != 200:
+            raise error_of_answer(answer_of(reply), call)
+        return parse_listing(reply.body, call, prefix)
 
     def get(self, key: str, *, span: ByteRange | None, if_match: str | None) -> Fetched:
         """Return what `Store.get` does."""
@@ -186,6 +196,16 @@ class S3Client:
             for error in answer.get("Errors", ())
             if error["Code"] not in ("NoSuchKey", "NotFound")
         }
+
+    def _signed_get(self, query: dict[str, str]) -> Reply:
+        path = quoted(self.bucket) if self.path_style else ""
+        credentials = None
+        if self.credentials is not None:
+            credentials = self.credentials.source.get_frozen_credentials()
+        # boto3's own connections: they have its proxies, certificates and timeouts.
+        http = self.boto._endpoint.http_session
+        url = f"{self.host_url.rstrip('/')}/{path}"
+        return signed_get(http, url, query, credentials, self.region)
 
     def _get(self, key: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         answer = self.boto.get_object(Bucket=self.bucket, Key=key, **wanted)
@@ -272,23 +292,7 @@ def _boto(session: Any, login: Login, region: str, endpoint_url: str | None) -> 
     )
     client = session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
     client.meta.events.unregister("before-call.s3", add_expect_header)
-    # botocore looks for an error within each 200, and parses all of it for that: ours comes first.
-    client.meta.events.unregister("before-parse.s3.*", _handle_200_error)
-    client.meta.events.register_first("before-parse.s3.*", _take_listing)
-    client.meta.events.register_last("before-parse.s3.*", _handle_200_error)
     return client
-
-
-def _take_listing(
-    operation_model: Any,
-    response_dict: dict[str, Any],
-    customized_response_dict: dict[str, Any],
-    **_: Any,
-) -> None:
-    """Keep the body of a listing for `parse_listing`, and leave botocore nothing to parse."""
-    if operation_model.name == "ListObjectsV2" and response_dict["status_code"] == 200:
-        customized_response_dict[_LISTING] = response_dict["body"]
-        response_dict["body"] = b""
 
 
 def _region_of(boto: Any, bucket: str) -> str:
