@@ -20,13 +20,13 @@ from blobfs.cache.memory import OVERHEAD_BYTES, Piece, PieceCache
 from blobfs.cache.source import BLOCK_BYTES, Source
 from blobfs.errors import Changed, Damaged, NotFound, Unreachable
 from blobfs.model.coalesce import Place, Run, join
-from blobfs.model.readahead import STEP_BYTES
+from blobfs.model.readahead import MOST_STEP_BYTES
 from blobfs.stores.base import Store
 from blobfs.types import ByteRange
 
 log = logging.getLogger("blobfs.cache")
 
-RUN_BLOCKS = STEP_BYTES // BLOCK_BYTES
+MOST_RUN_BLOCKS = MOST_STEP_BYTES // BLOCK_BYTES
 
 
 class Flight:
@@ -91,6 +91,10 @@ class Fetcher:
         """Return the piece that holds `block`, None if it is not in memory."""
         return self._pieces.find(source.digest, block)
 
+    def passed(self, piece: Piece) -> None:
+        """Note that a reader went through all of `piece`."""
+        self._pieces.passed(piece)
+
     def under_way(self, source: Source, block: int) -> Flight | None:
         """Return the flight that brings `block`."""
         return self._flights.get((source.digest, block))
@@ -100,16 +104,19 @@ class Fetcher:
         for run in self._missing_runs(source, blocks):
             self._start(Flight(source, run), reserved=False)
 
-    def ahead(self, source: Source, blocks: range) -> int:
-        """Start flights for the missing ones of `blocks` while there is memory to spare.
+    def ahead(self, source: Source, blocks: range, step: int) -> int:
+        """Start flights of `step` blocks for the missing ones, while there is memory to spare.
 
         Return the first block that was refused, `blocks.stop` if none was.
         """
-        for run in self._missing_runs(source, blocks):
-            flight = Flight(source, run)
-            if not self._budget.try_take(flight.cost_bytes):
-                return run.first
-            self._start(flight, reserved=True)
+        for first in range(blocks.start, blocks.stop, step):
+            # Step by step: to look for all of a window that there is no room for costs more
+            # than to read it.
+            for run in self._missing_runs(source, range(first, min(first + step, blocks.stop))):
+                flight = Flight(source, run)
+                if not self._budget.try_take(flight.cost_bytes):
+                    return run.first
+                self._start(flight, reserved=True)
         return blocks.stop
 
     def has(self, source: Source, blocks: Iterable[int]) -> bool:
@@ -130,7 +137,7 @@ class Fetcher:
         return list(zip(missing, places, strict=True))
 
     def _missing_runs(self, source: Source, blocks: Iterable[int]) -> list[Run]:
-        return join(self._missing(source, blocks), RUN_BLOCKS)
+        return join(self._missing(source, blocks), MOST_RUN_BLOCKS)
 
     def _start(self, flight: Flight, *, reserved: bool) -> None:
         for block in range(flight.run.first, flight.run.stop):
@@ -178,7 +185,7 @@ class Fetcher:
         return fetched.data, True
 
     def _arrive(self, flight: Flight, data: memoryview, from_store: bool) -> None:
-        piece = Piece(flight.source.digest, flight.span, data)
+        piece = Piece(flight.source.digest, flight.span, data, not from_store)
         self._unlist(flight)
         self._budget.give_back(flight.cost_bytes - piece.cost_bytes)
         self._pieces.add(piece)

@@ -47,7 +47,7 @@ class Prefetcher:
         if self._fetcher.has(source, blocks):
             await trio.lowlevel.checkpoint()
             return
-        if self._fetcher.ahead(source, blocks) < blocks.stop:
+        if self._fetcher.ahead(source, blocks, len(blocks)) < blocks.stop:
             self._wanted.clear()  # no memory to spare: expectations are the first to go
         flight = self._fetcher.under_way(source, blocks[0])
         if flight is not None:

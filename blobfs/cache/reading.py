@@ -19,15 +19,17 @@ from blobfs.cache.prefetch import Prefetcher
 from blobfs.cache.source import BLOCK_BYTES, Source, source_of
 from blobfs.env import Env
 from blobfs.errors import BlobfsError
-from blobfs.model.readahead import Stream, follow, refused, waited
+from blobfs.model.readahead import MOST_STEP_BYTES, Stream, follow, refused, step_bytes, waited
 from blobfs.stores.base import Store
-from blobfs.types import ByteRange, Content
+from blobfs.types import MIB, ByteRange, Content
 
 ACTIVE_S = 2.0
 """A reader that did not read for this long leaves its share of the window to others."""
 WINDOWS_SHARE = 4
 """All windows together are at most one part in four of the memory: a byte under way costs
 two, and read-ahead may use half."""
+DISK_WINDOW_BYTES = 24 * MIB
+"""A disk is near: more under way only spreads the reads over more memory."""
 CLOSING_S = 5.0
 """How long closing waits for blocks that are still to be written to the disk cache."""
 COUNTED_AT_ONCE = 4096
@@ -61,6 +63,7 @@ class Reader:
         self._fetcher = fetcher
         self._desk = desk
         self._stream = Stream()
+        self._is_on_disk = False
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
         """Return the bytes of `span`, shorter only at end of file.
@@ -87,14 +90,15 @@ class Reader:
             self._stream,
             span,
             size_bytes=self._source.content.size_bytes,
-            cap_bytes=self._desk.share_bytes(self),
+            cap_bytes=self._cap_bytes(),
             block_bytes=BLOCK_BYTES,
         )
         if not all(map(self._is_near, span.blocks(BLOCK_BYTES))):
             self._fetcher.demand(self._source, advice.reach.blocks(BLOCK_BYTES))
         if advice.ahead:
             ahead = advice.ahead.blocks(BLOCK_BYTES)
-            stop = self._fetcher.ahead(self._source, ahead)
+            step = step_bytes(self._stream.window_bytes) // BLOCK_BYTES
+            stop = self._fetcher.ahead(self._source, ahead, step)
             if stop < ahead.stop:
                 self._stream = refused(self._stream, stop * BLOCK_BYTES)
 
@@ -112,10 +116,12 @@ class Reader:
             part = ByteRange(position, min(piece.span.stop, span.stop))
             self._desk.count(part, from_store)
             parts.append(piece.part(part))
+            self._is_on_disk = piece.from_disk
             position = part.stop
+            if position == piece.span.stop and self._is_long_stream():
+                self._fetcher.passed(piece)
         if had_to_wait:
-            share = self._desk.share_bytes(self)
-            self._stream = waited(self._stream, span, cap_bytes=share)
+            self._stream = waited(self._stream, span, cap_bytes=self._cap_bytes())
         else:
             await trio.lowlevel.checkpoint()
         return parts
@@ -128,6 +134,14 @@ class Reader:
             flight = self._fetcher.under_way(self._source, block)
             assert flight is not None
         return await flight.wait(), flight.from_store
+
+    def _is_long_stream(self) -> bool:
+        """Whether what was read need not stay: a small file may well be read again soon."""
+        return self._stream.window_bytes > 0 and self._source.content.size_bytes > MOST_STEP_BYTES
+
+    def _cap_bytes(self) -> int:
+        share = self._desk.share_bytes(self)
+        return min(share, DISK_WINDOW_BYTES) if self._is_on_disk else share
 
     def _is_near(self, block: int) -> bool:
         return (

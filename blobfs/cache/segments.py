@@ -11,6 +11,7 @@ any number read.
 
 import contextlib
 import errno
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,18 @@ from pathlib import Path
 
 import xxhash
 
+from blobfs.cache.buffers import BufferPool
 from blobfs.model.coalesce import Place
-from blobfs.types import KIB
+from blobfs.model.readahead import MOST_STEP_BYTES
+from blobfs.types import KIB, MIB
 
 PAGE_BYTES = 4 * KIB
+
+POOLED = 8
+"""Buffers kept for direct reads: as many as a wide window has under way."""
+
+DIRECT_BYTES = MIB
+"""Reads of this size are streams, and go past the page cache where the file system can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ class Segments:
         self._segment_bytes = segment_bytes
         self._number = last
         self._end = last_end
+        self._takes_direct = hasattr(os, "O_DIRECT")
+        self._buffers = BufferPool(MOST_STEP_BYTES, POOLED)
 
     def prepare(self, known: frozenset[int]) -> None:
         """Make the folder, and remove what no index row can name.
@@ -77,10 +88,9 @@ class Segments:
         again, whatever the reason was.
         """
         try:
-            data = self._read(places[0], places[-1].stop - places[0].offset)
+            view = self._read(places[0], places[-1].stop - places[0].offset)
         except OSError:
             return ReadBack(memoryview(b""), tuple(places))
-        view = memoryview(data)
         return ReadBack(view, tuple(_bad(places, view)))
 
     def leave(self, number: int) -> None:
@@ -129,18 +139,42 @@ class Segments:
         finally:
             os.close(descriptor)
 
-    def _read(self, first: Place, length: int) -> bytes:
-        descriptor = os.open(self._path(first.segment), os.O_RDONLY | os.O_CLOEXEC)
+    def _read(self, first: Place, length: int) -> memoryview:
+        path = self._path(first.segment)
+        if length >= DIRECT_BYTES and self._takes_direct:
+            try:
+                return self._read_direct(path, first.offset, length)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._takes_direct = False  # as some network and memory file systems
+        return _read_buffered(path, first.offset, length)
+
+    def _read_direct(self, path: Path, offset: int, length: int) -> memoryview:
+        """Read past the page cache, from disk to where the front-end takes it.
+
+        What a stream reads the kernel keeps as the mounted file's pages: to keep it a second
+        time, and to copy it once more, would be a third of all work.
+        """
+        fits = _padded(length) <= self._buffers.size_bytes
+        buffer = self._buffers.borrow() if fits else memoryview(mmap.mmap(-1, _padded(length)))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
         try:
-            if length > PAGE_BYTES and hasattr(os, "posix_fadvise"):
-                # Asks the disk for all of it at once; a plain read asks piece by piece.
-                os.posix_fadvise(descriptor, first.offset, length, os.POSIX_FADV_WILLNEED)
-            return os.pread(descriptor, length, first.offset)
+            received = os.preadv(descriptor, [buffer[: _padded(length)]], offset)
         finally:
             os.close(descriptor)
+        return buffer[: min(received, length)]
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:08d}"
+
+
+def _read_buffered(path: Path, offset: int, length: int) -> memoryview:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return memoryview(os.pread(descriptor, length, offset))
+    finally:
+        os.close(descriptor)
 
 
 def padded_bytes(places: Sequence[Place]) -> dict[int, int]:

@@ -2,8 +2,8 @@
 
 A reader is one open file. While its reads follow each other it has a window: the bytes
 behind its furthest read that ought to be here, or on their way. The window starts small,
-because most files are opened for their first bytes only, and doubles each time that the
-reader had to wait for bytes that were not asked for when it last doubled. A reader that
+because most files are opened for their first bytes only, and widens each time that the
+reader had to wait for bytes that were not asked for when it last widened. A reader that
 jumps has no window and gets only what it asked for.
 
 "Follow each other" is meant loosely: a kernel sends several reads of one file at once,
@@ -17,8 +17,13 @@ from blobfs.types import KIB, MIB, ByteRange
 START_BYTES = MIB
 """The first window; a file no larger than this comes in one request."""
 
-STEP_BYTES = 4 * MIB
-"""The window moves on in steps of this size: one request each."""
+GROWTH = 4
+"""How much the window widens when the reader had to wait."""
+
+STEPS_OF_A_WINDOW = 4
+MOST_STEP_BYTES = 8 * MIB
+"""The window moves on in steps of a part of it, one request each: so a narrow window is several
+requests at a time, and a wide one is few large ones, which cost the server less."""
 
 LARGE_BYTES = 64 * KIB
 """Reads of this size are a kernel's own read-ahead, or a program copying."""
@@ -71,10 +76,10 @@ def follow(
     window = min(max(stream.window_bytes, START_BYTES), max(cap_bytes, START_BYTES))
     furthest = max(stream.furthest, span.stop)
     goal = _goal(furthest, window, size_bytes, block_bytes)
-    reach_stop = max(span.stop, min(span.start + min(window, STEP_BYTES), goal))
+    reach_stop = max(span.stop, min(span.start + step_bytes(window), goal))
     reach = ByteRange(span.start, reach_stop)
     # Small steps would be small requests: wait until one is worth its round trip.
-    worth = goal == size_bytes or goal - stream.asked_to >= min(window // 2, STEP_BYTES)
+    worth = goal == size_bytes or goal - stream.asked_to >= min(window // 2, step_bytes(window))
     asked_to = max(stream.asked_to, goal) if worth else stream.asked_to
     ahead = ByteRange(min(stream.asked_to, asked_to), asked_to)
     return replace(stream, furthest=furthest, window_bytes=window, asked_to=asked_to), Advice(
@@ -82,11 +87,16 @@ def follow(
     )
 
 
+def step_bytes(window_bytes: int) -> int:
+    """Return the size of one request of a window, of at least `START_BYTES`."""
+    return min(max(window_bytes // STEPS_OF_A_WINDOW, START_BYTES), MOST_STEP_BYTES)
+
+
 def waited(stream: Stream, span: ByteRange, *, cap_bytes: int) -> Stream:
     """Return the state after the read of `span` had to wait."""
     if not stream.window_bytes or span.stop <= stream.grown_at:
         return stream
-    window = max(min(2 * stream.window_bytes, cap_bytes), START_BYTES)
+    window = max(min(GROWTH * stream.window_bytes, cap_bytes), START_BYTES)
     return replace(stream, window_bytes=window, grown_at=stream.asked_to)
 
 
