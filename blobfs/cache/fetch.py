@@ -20,7 +20,7 @@ from blobfs.cache.memory import OVERHEAD_BYTES, Piece, PieceCache
 from blobfs.cache.source import BLOCK_BYTES, Source
 from blobfs.errors import Changed, Damaged, NotFound, Unreachable
 from blobfs.model.coalesce import Place, Run, join
-from blobfs.model.readahead import MOST_STEP_BYTES
+from blobfs.model.readahead import MOST_STEP_BYTES, steps
 from blobfs.stores.base import Store
 from blobfs.types import ByteRange
 
@@ -109,10 +109,10 @@ class Fetcher:
 
         Return the first block that was refused, `blocks.stop` if none was.
         """
-        for first in range(blocks.start, blocks.stop, step):
+        for part in steps(blocks, step):
             # Step by step: to look for all of a window that there is no room for costs more
             # than to read it.
-            for run in self._missing_runs(source, range(first, min(first + step, blocks.stop))):
+            for run in self._missing_runs(source, part):
                 flight = Flight(source, run)
                 if not self._budget.try_take(flight.cost_bytes):
                     return run.first

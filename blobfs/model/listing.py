@@ -85,6 +85,11 @@ class Part:
     """Of the directory itself, where a marker object tells."""
     complete: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it adds nothing, not even an end."""
+        return not (self.entries or self.odd or self.complete) and self.mtime_ns is None
+
 
 class FolderAssembler:
     """Collects one directory from what arrives in key order."""
@@ -96,7 +101,7 @@ class FolderAssembler:
         self.part = Part(prefix)
         # Objects that may still turn out to be directories too, oldest first. Usually one.
         self._pending: dict[bytes, Entry] = {}
-        # Real objects that bear the name of a substitute.
+        # Real objects and directories that bear the name of a substitute.
         self._substitutes: set[bytes] = set()
 
     def add_object(self, info: ObjectInfo) -> None:
@@ -126,6 +131,8 @@ class FolderAssembler:
         if problem := name_problem(name):
             self.part.odd.append(OddKey(folder, problem))
             return
+        if name.endswith(OBJECT_SUFFIX.encode()):
+            self._substitutes.add(name)
         if (rival := self._pending.pop(name, None)) is not None:
             self._add_substitute(rival)
         self.part.entries.append(Entry(name, True))

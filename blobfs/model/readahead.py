@@ -10,6 +10,7 @@ jumps has no window and gets only what it asked for.
 and they arrive slightly out of order.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from blobfs.types import KIB, MIB, ByteRange
@@ -114,8 +115,22 @@ def _follows(stream: Stream, span: ByteRange) -> bool:
 
 
 def _goal(furthest: int, window_bytes: int, size_bytes: int, block_bytes: int) -> int:
-    """Return where the window ends: on a block boundary, or at the end of the file."""
+    """Return where the window ends: between two steps, or at the end of the file."""
     goal = furthest + window_bytes
     if goal >= size_bytes:
         return size_bytes
-    return max(furthest, goal - goal % block_bytes)
+    step = step_bytes(window_bytes)
+    aligned = goal - goal % (step if step < window_bytes else block_bytes)
+    return max(furthest, aligned)
+
+
+def steps(ahead: range, step: int) -> Iterator[range]:
+    """Cut `ahead`, in blocks, where whole multiples of `step` are.
+
+    Stores keep large objects in parts, and a request that crosses fewer of them costs less.
+    """
+    first = ahead.start
+    while first < ahead.stop:
+        stop = min(first - first % step + step, ahead.stop)
+        yield range(first, stop)
+        first = stop
