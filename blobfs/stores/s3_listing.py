@@ -1,8 +1,8 @@
 """Read the XML of a ListObjectsV2 answer into a `ListPage`. Pure.
 
 botocore's own parser walks its model for every element: a page of 1,000 keys cost 58 ms of
-CPU time with it, request and all, and costs 11 ms with this one, of which 5 to 6 are spent
-here (2 cores, Python 3.11).
+CPU time with it, request and all. This one takes 4.5 ms, half of them in the XML parser
+(2 cores, Python 3.11).
 
 Whatever is not a whole listing is an error and never an empty or a shorter listing, because
 above this line a name that is not in a listing does not exist.
@@ -10,7 +10,8 @@ above this line a name that is not in a listing does not exist.
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from blobfs.stores.answers import Call, Fault, error_of_fault
@@ -18,6 +19,18 @@ from blobfs.stores.base import ListPage, ObjectInfo
 
 _ROOT = "ListBucketResult"
 Decode = Callable[[str], str]
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_SECOND = timedelta(seconds=1)
+
+
+class _Tags(NamedTuple):
+    """What the elements of an entry are called, in the namespace of its page."""
+
+    key: str
+    size: str
+    etag: str
+    when: str
 
 
 def parse_listing(body: bytes, call: Call, prefix: str) -> ListPage:
@@ -35,7 +48,7 @@ def parse_listing(body: bytes, call: Call, prefix: str) -> ListPage:
     except (ValueError, TypeError):
         raise error_of_fault(Fault.WRONG, call) from None
     names = [found.key for found in page.objects] + list(page.prefixes)
-    if not all(name.startswith(prefix) for name in names):
+    if not all([name.startswith(prefix) for name in names]):
         raise error_of_fault(Fault.WRONG, call)
     return page
 
@@ -54,8 +67,9 @@ def _root(body: bytes, call: Call) -> ElementTree.Element:
 
 
 def _page(root: ElementTree.Element, namespace: str, decode: Decode) -> ListPage:
+    tags = _Tags(*(namespace + name for name in ("Key", "Size", "ETag", "LastModified")))
     objects = tuple(
-        _object(entry, namespace, decode) for entry in root.iterfind(f"{namespace}Contents")
+        [_object(entry, tags, decode) for entry in root.findall(f"{namespace}Contents")]
     )
     prefixes = tuple(
         decode(_text(entry, f"{namespace}Prefix"))
@@ -64,15 +78,21 @@ def _page(root: ElementTree.Element, namespace: str, decode: Decode) -> ListPage
     return ListPage(objects, prefixes, _next_token(root, namespace))
 
 
-def _object(entry: ElementTree.Element, namespace: str, decode: Decode) -> ObjectInfo:
-    texts = {child.tag: child.text or "" for child in entry}
-    key, when = texts.get(f"{namespace}Key"), texts.get(f"{namespace}LastModified")
-    size, etag = texts.get(f"{namespace}Size"), texts.get(f"{namespace}ETag")
+def _object(entry: ElementTree.Element, tags: _Tags, decode: Decode) -> ObjectInfo:
+    text = entry.findtext
+    key, size = text(tags.key), text(tags.size)
+    etag, when = text(tags.etag), text(tags.when)
     if key is None or size is None or not when or not etag:
         raise ValueError("an entry lacks its key, size, time or version")
-    # In whole seconds, as a HEAD gives it: otherwise one object would have two times.
-    mtime_s = int(datetime.fromisoformat(when).timestamp())
-    return ObjectInfo(decode(key), int(size), etag.strip('"'), mtime_s * 10**9)
+    return ObjectInfo(decode(key), int(size), etag.strip('"'), _mtime_ns(when))
+
+
+def _mtime_ns(when: str) -> int:
+    """Return a time in whole seconds, as a HEAD gives it: or one object would have two."""
+    moment = datetime.fromisoformat(when)
+    if moment.tzinfo is None:  # S3 always says that it is UTC
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _SECOND * 10**9
 
 
 def _next_token(root: ElementTree.Element, namespace: str) -> str | None:

@@ -28,9 +28,10 @@ async def ask_name(store: Store, prefix: str, name: bytes) -> Entry | None:
     """Return what `name` is in the directory `prefix`, in one round trip; None: nothing.
 
     A HEAD of the key and a LIST of one key below `name/` run side by side, because only
-    the second one tells of a directory.
+    the second one tells of a directory. A directory has the name in any case, so its
+    answer waits for no HEAD; every other answer takes both.
     """
-    found = await _ask_both(store, prefix, name)
+    found = await _ask_both(store, prefix, name, folder_is_enough=True)
     if found.is_folder:
         return Entry(name, True)
     if found.info is not None:
@@ -50,7 +51,9 @@ class _Answer:
     is_folder: bool = False
 
 
-async def _ask_both(store: Store, prefix: str, name: bytes) -> _Answer:
+async def _ask_both(
+    store: Store, prefix: str, name: bytes, *, folder_is_enough: bool = False
+) -> _Answer:
     answer = _Answer()
     key = prefix + to_segment(name)
     if name_problem(name) or len(to_name(key)) > MOST_KEY_BYTES or not _can_be_key(store, name):
@@ -67,6 +70,8 @@ async def _ask_both(store: Store, prefix: str, name: bytes) -> _Answer:
         while not page.objects and page.next_token is not None:
             page = await store.list(key + "/", max_keys=1, token=page.next_token)
         answer.is_folder = bool(page.objects)
+        if answer.is_folder and folder_is_enough:
+            nursery.cancel_scope.cancel()
 
     try:
         async with trio.open_nursery() as nursery:
