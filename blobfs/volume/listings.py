@@ -103,6 +103,11 @@ class Listings:
             row = reader.get("meta", b"next")
         self._next = 1 if row is None else int.from_bytes(row, "big")
 
+    @property
+    def upcoming(self) -> int:
+        """The id that the next listing will have: those begun before have lower ones."""
+        return self._next
+
     async def born_ns(self, now_ns: int) -> int:
         """Return when this bucket was first seen here, which is now if it never was."""
         with self._database.read() as reader:

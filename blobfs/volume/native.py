@@ -20,6 +20,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,8 @@ from blobfs.model.listing import (
 from blobfs.model.walk import WalkDetector
 from blobfs.stores.base import Store
 from blobfs.types import GIB
+from blobfs.volume.breaker import Breaker
+from blobfs.volume.freshness import Freshness
 from blobfs.volume.listings import TABLES, Folder, Listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name
 from blobfs.volume.runs import Abandoned, FolderView, ListingRun
@@ -51,8 +54,11 @@ LOOKUPS_BEFORE_LISTING = 3
 PAGES_IN_BACKGROUND = 10
 """A directory with more pages than this is only ever listed for a reader."""
 
-PAUSE_AFTER_FAILURE_S = 5.0
-"""How long a directory whose refresh failed is served as it was without asking again."""
+PATIENCE_WITH_WALKS_S = 2.0
+"""How long a directory waits for a walk to come to it before it is listed alone."""
+
+MOST_COUNTED = 10_000
+"""Directories whose lookups are counted at one time."""
 
 MOST_WALKS = 4
 
@@ -93,8 +99,9 @@ class NativeTree:
         ttl_s: float,
         born_ns: int,
     ) -> None:
-        self._store = store
+        self._store = Breaker(store, env)
         self._listings = listings
+        self._freshness = Freshness(listings, self._store, env, ttl_s)
         self._nursery = nursery
         self._env = env
         self._ttl_s = ttl_s
@@ -106,9 +113,6 @@ class NativeTree:
         self._runs: dict[str, ListingRun] = {}
         self._walks: list[Walk] = []
         self._detector = WalkDetector()
-        # Directories whose refresh failed: when (monotonic), and why.
-        self._failed: dict[str, tuple[float, str]] = {}
-        self._invalid: set[str] = set()
         self._garbage = trio.Event()
         self._garbage.set()
 
@@ -122,17 +126,19 @@ class NativeTree:
         """
         folder = self._listings.folder(prefix)
         now_s = self._env.monotonic_s()
-        if folder is not None and (left_s := self._fresh_for(folder)) > 0:
+        if folder is not None and (left_s := self._freshness.left_s(folder)) > 0:
             self._used_walks(prefix)
             return Found(self._listings.entry(folder.listing, name), now_s + left_s)
         if (known := self._names.get(prefix, name, now_s)) is not None:
             return Found(known.entry, known.valid_until_s)
+        if folder is not None and self._freshness.is_pausing(prefix):
+            entry = self._listings.entry(folder.listing, name)
+            if entry is not None:  # what it lacks may have come since
+                return Found(entry, now_s)
         try:
             return await self._ask(prefix, name)
         except BlobfsError as error:
-            if folder is None:
-                raise
-            return self._serve_stale(folder, name, error)
+            return self._serve_stale(prefix, name, error)
 
     async def open_folder(self, prefix: str) -> FolderView:
         """Return a view of the directory. The caller closes it.
@@ -158,7 +164,7 @@ class NativeTree:
     def following(self, prefix: str, name: bytes, count: int) -> list[Entry]:
         """Return up to `count` entries behind `name`, from a fresh listing only."""
         folder = self._listings.folder(prefix)
-        if folder is None or self._fresh_for(folder) <= 0:
+        if folder is None or self._freshness.left_s(folder) <= 0:
             return []
         return self._listings.following(folder.listing, name, count)
 
@@ -182,17 +188,16 @@ class NativeTree:
     def forget(self, prefix: str, name: bytes) -> None:
         """Ask the store again for `name`: what we said of it turned out to be outdated."""
         self._names.forget(prefix, name)
-        self._invalid.add(prefix)
+        self._freshness.distrust(prefix)
 
     def statistics(self) -> NativeStatistics:
         totals = self._listings.totals()
-        last = max(self._failed.values(), default=None)
         return NativeStatistics(
             folders=totals.folders,
             entries=totals.entries,
             size_bytes=totals.size_bytes,
-            stale=len(self._failed),
-            last_error=None if last is None else last[1],
+            stale=self._freshness.stale,
+            last_error=self._freshness.last_error,
             odd_count=totals.odd,
         )
 
@@ -200,46 +205,36 @@ class NativeTree:
         """Return some of the keys that cannot be shown, with the reason."""
         return self._listings.odd_keys(at_most)
 
-    # --- age -------------------------------------------------------------------------
-
-    def _fresh_for(self, folder: Folder) -> float:
-        """Return the seconds for which a listing is still to be believed, or 0."""
-        if folder.prefix in self._invalid:
-            return 0.0
-        age_s = (self._env.now_ns() - folder.listed_at_ns) / 1e9
-        # A listing from the future was made under another clock: it proves nothing.
-        return self._ttl_s - age_s if 0 <= age_s < self._ttl_s else 0.0
-
-    def _is_pausing(self, prefix: str) -> bool:
-        failed = self._failed.get(prefix)
-        return failed is not None and self._env.monotonic_s() - failed[0] < PAUSE_AFTER_FAILURE_S
+    # --- views -----------------------------------------------------------------------
 
     def _known_view(self, prefix: str) -> FolderView | None:
         """Return a view that needs no request, where there is one."""
         folder = self._listings.folder(prefix)
         if folder is None:
             return None
-        if (left_s := self._fresh_for(folder)) > 0:
+        if self._freshness.left_s(folder) > 0:
             self._used_walks(prefix)
-            return self._view(folder, left_s)
-        return self._view(folder, 0) if self._is_pausing(prefix) else None
+            return self._view(folder)
+        return self._view(folder) if self._freshness.is_pausing(prefix) else None
 
-    def _view(self, source: Folder | ListingRun, valid_s: float) -> FolderView:
-        until_s = self._env.monotonic_s() + valid_s
-        return FolderView(self._listings, source, valid_until_s=until_s)
+    def _view(self, source: Folder | ListingRun) -> FolderView:
+        return FolderView(
+            self._listings,
+            source,
+            valid_until_s=self._env.monotonic_s() + self._freshness.left_s(source),
+            run_again=partial(self._run_for, source.prefix),
+        )
 
-    def _serve_stale(self, folder: Folder, name: bytes, error: BlobfsError) -> Found:
+    def _serve_stale(self, prefix: str, name: bytes, error: BlobfsError) -> Found:
         """Answer from the old listing; what it lacks stays unknown, never absent."""
-        self._note_failure(folder.prefix, error)
+        folder = self._listings.folder(prefix)
+        if folder is None:
+            raise error
+        self._freshness.note_failure(prefix, error)
         entry = self._listings.entry(folder.listing, name)
         if entry is None:
             raise error
         return Found(entry, self._env.monotonic_s())
-
-    def _note_failure(self, prefix: str, error: BlobfsError) -> None:
-        if prefix not in self._failed:
-            log.warning("serving an old listing of %r: %s", prefix, error)
-        self._failed[prefix] = (self._env.monotonic_s(), str(error))
 
     # --- one name --------------------------------------------------------------------
 
@@ -251,9 +246,10 @@ class NativeTree:
             if known is not None:
                 return Found(known.entry, known.valid_until_s)
         done = self._asking[prefix, name] = trio.Event()
+        # What the store says may be as old as the question.
+        until_s = self._env.monotonic_s() + self._ttl_s
         try:
             entry = await _container_is_there(lambda: ask_name(self._store, prefix, name))
-            until_s = self._env.monotonic_s() + self._ttl_s
             self._names.put(prefix, name, Remembered(entry, until_s))
         finally:
             del self._asking[prefix, name]
@@ -263,6 +259,8 @@ class NativeTree:
 
     def _count_lookup(self, prefix: str) -> None:
         """After a few names asked for alone, list the directory in the background."""
+        if len(self._asked) >= MOST_COUNTED:
+            self._asked.clear()
         self._asked[prefix] += 1
         if self._asked[prefix] < LOOKUPS_BEFORE_LISTING or prefix in self._large:
             return
@@ -274,9 +272,9 @@ class NativeTree:
 
     async def _first_view(self, run: ListingRun) -> FolderView:
         """Return a view that shows the pages as they arrive."""
-        view = self._view(run, self._ttl_s)
+        view = self._view(run)
         try:
-            await run.has_page(0)
+            await view.has_page(0)
         except BaseException:
             view.close()
             raise
@@ -285,15 +283,30 @@ class NativeTree:
 
     async def _refreshed_view(self, run: ListingRun, folder: Folder) -> FolderView:
         """Return the new listing when it is whole, else the old one, whole."""
-        self._listings.hold(folder.listing)
+        old = self._view(folder)
         try:
-            refreshed = await run.wait_finished()
-        except BlobfsError:
-            return self._view(folder, 0)
-        finally:
-            self._listings.release(folder.listing)
+            refreshed = await self._wait_finished(run)
+        except BlobfsError as error:
+            self._freshness.note_failure(folder.prefix, error)
+            return old
+        except BaseException:
+            old.close()
+            raise
+        old.close()
         self._detector.served(self._env.monotonic_s())
-        return self._view(refreshed, self._ttl_s)
+        return self._view(refreshed)
+
+    async def _wait_finished(self, run: ListingRun) -> Folder:
+        """Return the listing that `run` makes, or another one where it is given up."""
+        while True:
+            try:
+                return await run.wait_finished()
+            except Abandoned:
+                run = self._run_for(run.prefix)
+
+    def _run_for(self, prefix: str) -> ListingRun:
+        """Return the run under way for a directory; begin one where there is none."""
+        return self._runs.get(prefix) or self._start(prefix)
 
     def _start(self, prefix: str) -> ListingRun:
         run = ListingRun(prefix, self._listings.begin(), self._env.now_ns())
@@ -310,10 +323,10 @@ class NativeTree:
                 async with send:
                     await _container_is_there(lambda: self._fetch_pages(run, send))
         except* BlobfsError as group:
-            self._end_failed(run, _only(group))
+            run.fail(_only(group))
         except* Exception:
             log.exception("listing %r failed for a reason of our own", run.prefix)
-            self._end_failed(run, BlobfsError(f"listing failed. prefix={run.prefix!r}"))
+            run.fail(BlobfsError(f"listing failed. prefix={run.prefix!r}"))
         finally:
             if self._runs.get(run.prefix) is run:
                 del self._runs[run.prefix]
@@ -346,16 +359,10 @@ class NativeTree:
             run.advance(addition)
 
     def _note_success(self, run: ListingRun) -> None:
-        self._failed.pop(run.prefix, None)
-        self._invalid.discard(run.prefix)
+        self._freshness.note_success(run)
         self._asked.pop(run.prefix, None)
         if run.pages < PAGES_IN_BACKGROUND:
             self._large.discard(run.prefix)
-
-    def _end_failed(self, run: ListingRun, error: BlobfsError) -> None:
-        if not isinstance(error, Abandoned) and self._listings.folder(run.prefix) is not None:
-            self._note_failure(run.prefix, error)
-        run.fail(error)
 
     # --- walks -----------------------------------------------------------------------
 
@@ -374,9 +381,10 @@ class NativeTree:
 
     async def _let_walks_come_to(self, prefix: str) -> None:
         """Give a walk that is about to come to this directory one page's time."""
-        for walk in self._walks:
-            if walk.covers(prefix):
-                await walk.wait_page()
+        with trio.move_on_after(PATIENCE_WITH_WALKS_S):
+            for walk in self._walks:
+                if walk.covers(prefix):
+                    await walk.wait_page()
 
     def _used_walks(self, prefix: str) -> None:
         for walk in self._walks:

@@ -3,7 +3,9 @@
 A walk runs ahead of its reader by a few pages, the more the longer the reader has followed,
 and ends when the reader does not come back. Directories that it is inside of are
 ordinary runs (`volume.runs`), so a reader that catches up waits for the next page and nothing
-else. What it could not complete is abandoned, and asked for anew by whoever needs it.
+else. What it could not complete is abandoned, and asked for anew by whoever needs it; so is a
+directory that somebody waits for while the walk is deep below it, since its own listing
+costs one request and the walk may take thousands.
 
 Concurrency: one task a walk; `covers`, `consumed` and `ListingRun` may be used from any.
 """
@@ -77,10 +79,11 @@ class Walk:
         token: str | None = None
         try:
             while await self._is_wanted(listings):
+                asked_ns = env.now_ns()
                 page = await store.list(self.root, start_after=self._start, token=token)
                 token = page.next_token
                 parts = self._assembler.feed(page.objects, last=token is None)
-                await self._take(parts, listings, env.now_ns())
+                await self._take(parts, listings, asked_ns)
                 if page.objects:
                     self._position = sort_key(page.objects[-1].key)
                 self._ahead += 1
@@ -98,7 +101,7 @@ class Walk:
 
     async def _is_wanted(self, listings: Listings) -> bool:
         """Wait while far enough ahead; False when the reader does not come back."""
-        while self._ahead >= self._allowed:
+        while self._ahead >= self._allowed and not self._is_waited_for():
             self._demand = trio.Event()
             with trio.move_on_after(IDLE_S) as idle:
                 await self._demand.wait()
@@ -110,30 +113,41 @@ class Walk:
         """Whether somebody is in the middle of a directory that only we can complete."""
         return any(listings.is_read(run.listing) for run in self._own.values())
 
-    async def _take(self, parts: list[Part], listings: Listings, now_ns: int) -> None:
+    def _is_waited_for(self) -> bool:
+        return any(run.waiting for run in self._own.values())
+
+    async def _take(self, parts: list[Part], listings: Listings, asked_ns: int) -> None:
         """Write all that one page brought in one transaction, then show it."""
         planned: list[tuple[ListingRun, Addition]] = []
         for part in parts:
-            run = self._run_for(part.prefix, listings, now_ns)
-            if run is not None and (part.entries or part.odd or part.complete):
+            run = self._run_for(part.prefix, listings, asked_ns)
+            if run is not None and not part.is_empty:
                 planned.append((run, run.plan(part)))
-        if not planned:
-            return
-        await listings.add([addition for _, addition in planned])
+        if planned:
+            await listings.add([addition for _, addition in planned])
         for run, addition in planned:
             run.advance(addition)
             if addition.finished is not None:
                 self._finished(run)
                 self._close(run, listings)
+        self._abandon_what_waits({run.prefix for run, _ in planned}, listings)
 
-    def _run_for(self, prefix: str, listings: Listings, now_ns: int) -> ListingRun | None:
+    def _abandon_what_waits(self, served: set[str], listings: Listings) -> None:
+        """Give up the directories that are waited for and got nothing from the last page."""
+        for run in list(self._own.values()):
+            if run.waiting and run.prefix not in served:
+                self._skipped.add(run.prefix)
+                run.fail(Abandoned(f"a walk is deep below. prefix={run.prefix!r}"))
+                self._close(run, listings)
+
+    def _run_for(self, prefix: str, listings: Listings, asked_ns: int) -> ListingRun | None:
         """Return our run for the directory; None when somebody else is listing it."""
         if (run := self._own.get(prefix)) is not None:
             return run
         if prefix in self._skipped or prefix in self._runs:
             self._skipped.add(prefix)
             return None
-        run = ListingRun(prefix, listings.begin(), now_ns, wanted=self.consumed)
+        run = ListingRun(prefix, listings.begin(), asked_ns, wanted=self.consumed)
         self._own[prefix] = self._runs[prefix] = run
         return run
 

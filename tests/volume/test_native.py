@@ -12,10 +12,13 @@ import trio.testing
 
 from blobfs.database import Database, Writer
 from blobfs.env import Env
-from blobfs.errors import BlobfsError, NotFound, Unreachable
+from blobfs.errors import BlobfsError, Damaged, NotFound, Unreachable
+from blobfs.model.listing import Entry
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
+from blobfs.types import ListPage
 from blobfs.volume import native
+from blobfs.volume.freshness import PAUSE_AFTER_FAILURE_S
 from blobfs.volume.native import NativeTree, open_native
 
 TTL_S = 60.0
@@ -237,7 +240,7 @@ async def test_stale_listings_recover_by_themselves(
     store.fail("list", Unreachable("gone"), times=1)
     await names(tree, "a/")
     await store.put("a/3", b"new")
-    await trio.sleep(native.PAUSE_AFTER_FAILURE_S)
+    await trio.sleep(PAUSE_AFTER_FAILURE_S)
     assert await names(tree, "a/") == [b"1", b"2", b"3"]
     assert tree.statistics().stale == 0
 
@@ -409,3 +412,228 @@ async def test_one_of_both_requests_failing_is_no_absence(
     store.fail(kind, Unreachable("gone"))  # type: ignore[arg-type]
     with pytest.raises(BlobfsError, match="gone"):
         await tree.lookup("a/", b"1")
+
+
+async def test_a_directory_above_a_deep_tree_does_not_wait_for_its_walk(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its names are one request away; the walk would come to the last one much later, or never."""
+    deep = [f"a/m/deep/{number:05}" for number in range(20_000)]
+    store = await bucket("a/k/1", "a/l/1", "a/m/1", *deep, "a/m/z")
+    async with opened(store, tmp_path) as tree:
+        for folder in ("", "a/", "a/k/"):
+            await names(tree, folder)
+        with trio.fail_after(5):
+            assert await names(tree, "a/m/") == [b"1", b"deep", b"z"]
+        assert store.calls["list"] < 10
+
+
+async def test_a_listing_given_up_in_the_middle_goes_on_without_a_gap(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Names that were shown are not shown again, and those that follow are not lost."""
+    before = [f"a/m/b{number:04}" for number in range(1500)]
+    deep = [f"a/m/deep/{number:05}" for number in range(5000)]
+    behind = [f"a/m/e{number:04}" for number in range(1500)]
+    store = await bucket("a/k/1", "a/l/1", *before, *deep, *behind)
+    async with opened(store, tmp_path) as tree:
+        for folder in ("", "a/", "a/k/"):
+            await names(tree, folder)
+        view = await tree.open_folder("a/m/")
+        found = [entry.name for entry in await view.page(0) or []]
+        assert 0 < len(found) < 1500
+        await store.put("a/m/a", b"sorts before all that was shown")
+        number = 1
+        while (page := await view.page(number)) is not None:
+            found += [entry.name for entry in page]
+            number += 1
+        again = [entry.name for n in range(number) for entry in await view.page(n) or []]
+        view.close()
+        wanted = [*before, "a/m/deep", *behind, "a/m/a"]
+        assert sorted(found) == sorted(key[4:].encode() for key in wanted)
+        assert again == found
+        assert not any(tree._listings.is_read(run.listing) for run in view._given_up)
+
+
+async def test_a_walk_that_hangs_holds_nobody_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Waiting first for the walk and then for a listing would be two deadlines."""
+    store = await bucket("a/1", "b/1", "c/1", "d/1")
+    async with opened(store, tmp_path) as tree:
+        for folder in ("a/", "b/"):
+            await names(tree, folder)
+        store.hang("list", key="")
+        await names(tree, "c/")
+        started = trio.current_time()
+        assert await names(tree, "d/") == [b"1"]
+        assert trio.current_time() - started <= native.PATIENCE_WITH_WALKS_S
+
+
+async def test_a_queue_for_one_name_waits_for_one_deadline(
+    tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """With a dead server the last of ten programs would otherwise hang for five minutes."""
+    store.slow("any", 30.0, times=None)
+    store.fail("any", Unreachable("gone"), times=None)
+
+    async def ask() -> None:
+        with pytest.raises(Unreachable):
+            await tree.lookup("a/", b"1")
+
+    with trio.fail_after(31):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(ask)
+
+
+async def test_one_wait_for_a_dead_store_is_enough_for_all_that_is_known(
+    tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """`ls -lR` of what is known must not wait for a deadline at every name."""
+    for folder in ("", "a/", "b/"):
+        await names(tree, folder)
+    await trio.sleep(TTL_S + 1)
+    store.slow("any", 30.0, times=None)
+    store.fail("any", Unreachable("gone"), times=None)
+    started = trio.current_time()
+    for _ in range(3):
+        assert await names(tree, "") == [b"a", b"b", b"top"]
+        assert await names(tree, "a/") == [b"1", b"2"]
+        assert await is_there(tree, "a/", b"1")
+        assert await is_there(tree, "b/", b"1")
+    assert trio.current_time() - started <= 31
+    assert tree.statistics().stale == 3
+    store.heal()
+    await trio.sleep(2 * PAUSE_AFTER_FAILURE_S)
+    for folder in ("", "a/", "b/"):
+        await names(tree, folder)
+    assert tree.statistics().stale == 0
+
+
+async def test_what_a_failed_walk_leaves_old_is_called_stale(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Status would otherwise say that all is well."""
+    store = await bucket(
+        *(f"d{folder}/{number:04}" for folder in range(6) for number in range(900))
+    )
+    async with opened(store, tmp_path) as tree:
+        await names(tree, "d4/")
+        await trio.sleep(TTL_S + 1)
+        for folder in ("d0/", "d1/", "d2/"):
+            await names(tree, folder)
+        store.slow("list", 1.0, times=None)
+        store.fail("list", Unreachable("gone"), nth=2, times=None)
+        await names(tree, "d3/")
+        assert "d4/" in tree._runs  # a part of it has come
+        assert len(await names(tree, "d4/")) == 900
+        assert tree.statistics().stale == 1
+
+
+async def test_a_slow_answer_is_believed_from_when_it_was_asked_for(
+    tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What is shown may be as old as the question, and never older than the time to live."""
+    store.slow("any", 20.0, times=None)
+    asked_s = trio.current_time()
+    assert (await tree.lookup("a/", b"1")).valid_until_s <= asked_s + TTL_S
+    await names(tree, "b/")
+    await trio.sleep(TTL_S)
+    asked_s = trio.current_time()
+    view = await tree.open_folder("b/")
+    view.close()
+    assert view.valid_until_s <= asked_s + TTL_S
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_younger(
+    store: FaultyStore, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A listing would be believed for as much longer as the clock went back."""
+    back_s = [0]
+    env = Env(now_ns=lambda: 10**18 + int((trio.current_time() - back_s[0]) * 1e9))
+    async with open_native(store, tmp_path, ttl_s=TTL_S, env=env) as tree:
+        await names(tree, "a/")
+        await trio.sleep(TTL_S - 1)
+        assert await is_there(tree, "a/", b"1")
+        back_s[0] = 30
+        await store.put("a/3", b"new")
+        await trio.sleep(1)
+        assert await names(tree, "a/") == [b"1", b"2", b"3"]
+
+
+async def test_a_listing_from_before_an_outdated_read_is_not_believed(
+    tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A listing under way at that moment may still show the old version."""
+    store.slow("list", 1.0)
+    old = await _entry_while(tree, store, lambda: tree.forget("a/", b"1"))
+    new = (await tree.lookup("a/", b"1")).entry
+    assert new is not None
+    assert old.etag != new.etag
+
+
+async def _entry_while(tree: NativeTree, store: FaultyStore, act: Callable[[], None]) -> Entry:
+    """List `a/`, replace `a/1` and `act` when the page has left the store; return what it shows."""
+    page = await store.inner.list("a/", delimiter=True)
+    list_now = store.inner.list
+
+    async def list_old(*args: object, **kwargs: object) -> ListPage:
+        await store.inner.put("a/1", b"new content")
+        act()
+        return page
+
+    store.inner.list = list_old  # type: ignore[method-assign]
+    view = await tree.open_folder("a/")
+    store.inner.list = list_now  # type: ignore[method-assign]
+    entries = await view.page(0)
+    view.close()
+    assert entries is not None
+    return entries[0]
+
+
+async def test_a_damaged_database_does_not_end_the_mount(
+    tree: NativeTree,
+    store: FaultyStore,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """One listing fails; open files and other directories have nothing to do with it."""
+    for name in (b"1", b"2"):
+        await tree.lookup("a/", name)
+    store.slow("list", 1.0, times=None)
+    store.fail("list", Unreachable("gone"), nth=2)
+    await tree.lookup("a/", b"3")
+
+    def damaged(prefix: str) -> None:
+        raise Damaged("database is damaged")
+
+    monkeypatch.setattr(tree._listings, "folder", damaged)
+    await trio.sleep(5)
+    monkeypatch.undo()
+    assert await names(tree, "b/") == [b"1"]
+
+
+async def test_a_marker_at_the_end_of_a_page_keeps_its_time(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A directory's time would change with the way in which it was listed."""
+    store = await bucket("b/x", "c/x", "d/x", *(f"e/{number:03}" for number in range(998)))
+    await store.put("m/", b"")
+    await store.put("m/x", b"")
+    await trio.sleep(100)  # otherwise it would be the time of the first mount
+    async with opened(store, tmp_path) as tree:
+        for folder in ("b/", "c/", "d/", "m/"):
+            await names(tree, folder)
+        assert store.calls["list"] == 5
+        assert tree.folder_mtime_ns("m/") == (await store.head("m/")).mtime_ns
+
+
+async def test_counts_of_lookups_are_bounded(
+    tree: NativeTree, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """One file in each of a million directories must not fill the memory for ever."""
+    monkeypatch.setattr(native, "MOST_COUNTED", 10)
+    for number in range(50):
+        await tree.lookup(f"{number}/", b"x")
+    assert len(tree._asked) <= 10
