@@ -17,6 +17,7 @@ from blobfs.control.messages import (
     StoreStatus,
 )
 from blobfs.env import Env
+from blobfs.stores.breaker import Breaker
 from blobfs.stores.metering import Meter
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.vfs.core import Vfs
@@ -116,12 +117,11 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
     opened = await open_store(parse_source(settings.source), _store_options(settings), env)
     try:
         await refuse_volume(opened.store)
+        store = Breaker(opened.store, env)
         async with (
-            open_native(
-                opened.store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env
-            ) as native,
+            open_native(store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env) as native,
             open_reading(
-                opened.store,
+                store,
                 settings.cache_dir,
                 limit_bytes=settings.cache_size_bytes,
                 memory_bytes=settings.memory_bytes,

@@ -7,6 +7,7 @@ from pathlib import Path
 from blobfs.cache.reading import open_reading
 from blobfs.env import Env
 from blobfs.stores.base import Store
+from blobfs.stores.breaker import Breaker
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
 from blobfs.volume.native import open_native
@@ -15,10 +16,11 @@ from blobfs.volume.native import open_native
 @asynccontextmanager
 async def opened_vfs(store: Store, folder: Path, env: Env, ttl_s: float) -> AsyncIterator[Vfs]:
     """Open a file system over `store` with its state and cache below `folder`."""
+    breaker = Breaker(store, env)
     async with (
-        open_native(store, folder / "state", ttl_s=ttl_s, env=env) as native,
+        open_native(breaker, folder / "state", ttl_s=ttl_s, env=env) as native,
         open_reading(
-            store, folder / "cache", limit_bytes=GIB, memory_bytes=256 * MIB, env=env
+            breaker, folder / "cache", limit_bytes=GIB, memory_bytes=256 * MIB, env=env
         ) as reading,
     ):
         yield Vfs(store.url, native, reading, env)

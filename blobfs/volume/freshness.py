@@ -10,7 +10,7 @@ import logging
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError
-from blobfs.volume.breaker import Breaker
+from blobfs.stores.breaker import Breaker
 from blobfs.volume.listings import Folder, Listings
 from blobfs.volume.runs import ListingRun
 
@@ -61,10 +61,8 @@ class Freshness:
         return self._ttl_s - age_s
 
     def is_pausing(self, prefix: str) -> bool:
-        """Whether to serve the old listing of a known directory without asking the store."""
-        if (error := self._breaker.outage_within(PAUSE_AFTER_FAILURE_S)) is not None:
-            if prefix not in self._failed:
-                self.note_failure(prefix, error)
+        """Whether to serve what is known of a directory, however old, without asking the store."""
+        if self._breaker.outage_within(PAUSE_AFTER_FAILURE_S) is not None:
             return True
         failed = self._failed.get(prefix)
         return failed is not None and self._env.monotonic_s() - failed[0] < PAUSE_AFTER_FAILURE_S
@@ -78,6 +76,12 @@ class Freshness:
         if prefix not in self._failed:
             log.warning("serving an old listing of %r: %s", prefix, error)
         self._failed[prefix] = (self._env.monotonic_s(), str(error))
+
+    def note_outage(self, prefix: str) -> None:
+        """Note that the old listing of a directory is served because the store is silent."""
+        error = self._breaker.outage_within(PAUSE_AFTER_FAILURE_S)
+        if error is not None and prefix not in self._failed:
+            self.note_failure(prefix, error)
 
     def note_success(self, run: ListingRun) -> None:
         """Note that `run` renewed what is known of its directory."""

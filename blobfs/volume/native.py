@@ -37,9 +37,8 @@ from blobfs.model.listing import (
     assemble_folder,
 )
 from blobfs.model.walk import WalkDetector
-from blobfs.stores.base import Store
+from blobfs.stores.breaker import Breaker
 from blobfs.types import GIB
-from blobfs.volume.breaker import Breaker
 from blobfs.volume.freshness import Freshness
 from blobfs.volume.listings import TABLES, Folder, Listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name
@@ -91,7 +90,7 @@ class NativeTree:
 
     def __init__(
         self,
-        store: Store,
+        store: Breaker,
         listings: Listings,
         nursery: trio.Nursery,
         env: Env,
@@ -99,9 +98,9 @@ class NativeTree:
         ttl_s: float,
         born_ns: int,
     ) -> None:
-        self._store = Breaker(store, env)
+        self._store = store
         self._listings = listings
-        self._freshness = Freshness(listings, self._store, env, ttl_s)
+        self._freshness = Freshness(listings, store, env, ttl_s)
         self._nursery = nursery
         self._env = env
         self._ttl_s = ttl_s
@@ -122,7 +121,7 @@ class NativeTree:
         """Say what `name` is in the directory `prefix`.
 
         Raises:
-            BlobfsError: the store did not answer, and no listing tells.
+            BlobfsError: the store did not answer, and nothing known tells.
         """
         folder = self._listings.folder(prefix)
         now_s = self._env.monotonic_s()
@@ -131,14 +130,19 @@ class NativeTree:
             return Found(self._listings.entry(folder.listing, name), now_s + left_s)
         if (known := self._names.get(prefix, name, now_s)) is not None:
             return Found(known.entry, known.valid_until_s)
-        if folder is not None and self._freshness.is_pausing(prefix):
-            entry = self._listings.entry(folder.listing, name)
-            if entry is not None:  # what it lacks may have come since
+        if self._freshness.is_pausing(prefix):
+            if folder is not None:
+                self._freshness.note_outage(prefix)
+            if (entry := self._old_entry(prefix, name)) is not None:
                 return Found(entry, now_s)
         try:
             return await self._ask(prefix, name)
         except BlobfsError as error:
-            return self._serve_stale(prefix, name, error)
+            if self._listings.folder(prefix) is not None:
+                self._freshness.note_failure(prefix, error)
+            if (entry := self._old_entry(prefix, name)) is not None:
+                return Found(entry, self._env.monotonic_s())
+            raise
 
     async def open_folder(self, prefix: str) -> FolderView:
         """Return a view of the directory. The caller closes it.
@@ -215,7 +219,10 @@ class NativeTree:
         if self._freshness.left_s(folder) > 0:
             self._used_walks(prefix)
             return self._view(folder)
-        return self._view(folder) if self._freshness.is_pausing(prefix) else None
+        if not self._freshness.is_pausing(prefix):
+            return None
+        self._freshness.note_outage(prefix)
+        return self._view(folder)
 
     def _view(self, source: Folder | ListingRun) -> FolderView:
         return FolderView(
@@ -225,18 +232,17 @@ class NativeTree:
             run_again=partial(self._run_for, source.prefix),
         )
 
-    def _serve_stale(self, prefix: str, name: bytes, error: BlobfsError) -> Found:
-        """Answer from the old listing; what it lacks stays unknown, never absent."""
-        folder = self._listings.folder(prefix)
-        if folder is None:
-            raise error
-        self._freshness.note_failure(prefix, error)
-        entry = self._listings.entry(folder.listing, name)
-        if entry is None:
-            raise error
-        return Found(entry, self._env.monotonic_s())
-
     # --- one name --------------------------------------------------------------------
+
+    def _old_entry(self, prefix: str, name: bytes) -> Entry | None:
+        """Return what the name once was. None: nobody knows, which does not mean absent."""
+        folder = self._listings.folder(prefix)
+        entry = None if folder is None else self._listings.entry(folder.listing, name)
+        if entry is None:
+            # As of a moment before all others, so that no answer is too old.
+            known = self._names.get(prefix, name, float("-inf"))
+            entry = None if known is None else known.entry
+        return entry
 
     async def _ask(self, prefix: str, name: bytes) -> Found:
         """Ask the store for one name, once for all who want to know."""
@@ -426,7 +432,7 @@ def _only(group: BaseExceptionGroup[BlobfsError]) -> BlobfsError:
 
 @contextlib.asynccontextmanager
 async def open_native(
-    store: Store, state_dir: Path, *, ttl_s: float, env: Env
+    store: Breaker, state_dir: Path, *, ttl_s: float, env: Env
 ) -> AsyncIterator[NativeTree]:
     """Open the directories of `store`, with what earlier mounts learnt of them.
 

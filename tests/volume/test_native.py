@@ -14,6 +14,7 @@ from blobfs.database import Database, Writer
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, Damaged, NotFound, Unreachable
 from blobfs.model.listing import Entry
+from blobfs.stores.breaker import Breaker
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import ListPage
@@ -51,7 +52,7 @@ async def bucket(*keys: str) -> FaultyStore:
 
 
 def opened(store: FaultyStore, path: Path) -> AbstractAsyncContextManager[NativeTree]:
-    return open_native(store, path, ttl_s=TTL_S, env=virtual_env())
+    return open_native(Breaker(store, virtual_env()), path, ttl_s=TTL_S, env=virtual_env())
 
 
 async def names(tree: NativeTree, prefix: str) -> list[bytes]:
@@ -382,7 +383,7 @@ async def test_a_listing_from_the_future_is_not_believed(
 ) -> None:
     """A clock that was set back must not freeze the directory for a year."""
     ahead = Env(now_ns=lambda: 2 * 10**18)
-    async with open_native(store, tmp_path, ttl_s=TTL_S, env=ahead) as tree:
+    async with open_native(Breaker(store, ahead), tmp_path, ttl_s=TTL_S, env=ahead) as tree:
         await names(tree, "a/")
     await store.put("a/3", b"new")
     async with opened(store, tmp_path) as tree:
@@ -552,7 +553,7 @@ async def test_a_clock_that_is_set_back_makes_nothing_younger(
     """A listing would be believed for as much longer as the clock went back."""
     back_s = [0]
     env = Env(now_ns=lambda: 10**18 + int((trio.current_time() - back_s[0]) * 1e9))
-    async with open_native(store, tmp_path, ttl_s=TTL_S, env=env) as tree:
+    async with open_native(Breaker(store, env), tmp_path, ttl_s=TTL_S, env=env) as tree:
         await names(tree, "a/")
         await trio.sleep(TTL_S - 1)
         assert await is_there(tree, "a/", b"1")
@@ -637,3 +638,18 @@ async def test_counts_of_lookups_are_bounded(
     for number in range(50):
         await tree.lookup(f"{number}/", b"x")
     assert len(tree._asked) <= 10
+
+
+async def test_the_way_to_a_known_directory_is_known_too(
+    tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A program that opened `a/1` once must get there again, though nobody listed the root."""
+    assert await is_there(tree, "", b"a")
+    assert not await is_there(tree, "", b"absent")
+    await names(tree, "a/")
+    await trio.sleep(TTL_S + 1)
+    store.fail("any", Unreachable("gone"), times=None)
+    assert await is_there(tree, "", b"a")
+    assert await names(tree, "a/") == [b"1", b"2"]
+    with pytest.raises(Unreachable):
+        await tree.lookup("", b"absent")

@@ -1,8 +1,10 @@
 """Remember that the store does not answer, so that not everybody waits for it in turn.
 
-A program that meets a dead store waits for the deadline. The next one that asks right after
-it fails at once; otherwise those who queue for the same name or directory would each add a
-deadline to the wait of all behind them.
+A program that meets a dead store waits for the deadline. Who asks right after it fails at
+once; otherwise those who queue for the same name would each add a deadline to the wait of all
+behind them, and a kernel, which tries a failed read a second time, would double it.
+
+It goes around all other layers, once for all who use the store.
 
 Concurrency: keeps nothing between calls but the last outage.
 """
@@ -17,6 +19,9 @@ from blobfs.stores.base import Store
 from blobfs.stores.layers import Ask, Layer
 
 T = TypeVar("T")
+
+QUICK_S = 0.1
+"""A store that fails sooner than this may be asked again at once: nobody waits long for it."""
 
 FAIL_AT_ONCE_S = 1.0
 """Long enough for a queue to drain, short enough that nobody misses the recovery."""
@@ -43,8 +48,7 @@ class Breaker(Layer):
     def outage_within(self, pause_s: float) -> Unreachable | None:
         """Return why the store failed to answer, if that was less than `pause_s` ago.
 
-        A store that fails at once may be asked again at once: the pause is no longer than the
-        wait was.
+        The pause is no longer than the wait was.
         """
         if (outage := self._outage) is None:
             return None
@@ -69,7 +73,7 @@ class Breaker(Layer):
     def _note_failure(self, error: Unreachable, asked_s: float) -> None:
         now_s = self._env.monotonic_s()
         # Somebody who asked later has been answered: what failed is a leftover.
-        if self._answered_s <= asked_s:
+        if self._answered_s <= asked_s and now_s - asked_s >= QUICK_S:
             self._outage = Outage(error, now_s, now_s - asked_s)
 
     def _note_answer(self) -> None:
