@@ -74,7 +74,7 @@ async def _converse(stream: trio.SocketStream, control: Control) -> None:
         try:
             request = decode_request(line)
         except BlobfsError as error:
-            await _send(stream, as_failure(error))
+            await _send(stream, encode(as_failure(error)))
             return
         await _send(stream, await _answer(request, control))
 
@@ -95,19 +95,24 @@ async def _receive_line(stream: trio.SocketStream, unread: bytearray) -> bytes |
     return line
 
 
-async def _answer(request: Request, control: Control) -> Reply:
+async def _answer(request: Request, control: Control) -> bytes:
+    """Return the answer as a line. Whatever goes wrong with it ends nothing but the request."""
     try:
-        if isinstance(request, StatusRequest):
-            return StatusReply(mount=control.status())
-        await control.unmount()
-        return Unmounted()
+        return encode(await _reply(request, control))
     except BlobfsError as error:
-        return as_failure(error)
+        return encode(as_failure(error))
     except Exception:
         log.exception("a request on the control socket failed. request=%r", request)
-        return Failure(message="the daemon failed to answer", hint="see its log")
+        return encode(Failure(message="the daemon failed to answer", hint="see its log"))
 
 
-async def _send(stream: trio.SocketStream, reply: Reply) -> None:
+async def _reply(request: Request, control: Control) -> Reply:
+    if isinstance(request, StatusRequest):
+        return StatusReply(mount=control.status())
+    await control.unmount()
+    return Unmounted()
+
+
+async def _send(stream: trio.SocketStream, line: bytes) -> None:
     with trio.move_on_after(_SEND_WITHIN_S):
-        await stream.send_all(encode(reply))
+        await stream.send_all(line)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import trio
 import trio.testing
 
@@ -31,11 +32,14 @@ STATUS = MountStatus(mountpoint="/m", source="s3://b", pid=1, read_only=True, st
 class FakeControl:
     """Answers as it was told to."""
 
-    def __init__(self, unmount: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, unmount: Callable[[], None] = lambda: None, status: MountStatus = STATUS
+    ) -> None:
         self._unmount = unmount
+        self._status = status
 
     def status(self) -> MountStatus:
-        return STATUS
+        return self._status
 
     async def unmount(self) -> None:
         self._unmount()
@@ -158,3 +162,13 @@ async def test_too_many_clients_are_turned_away(home: Home) -> None:
         async with await trio.open_unix_socket(path) as one_more:
             assert await hear(one_more) is None
         assert await say(client, encode(StatusRequest())) == StatusReply(mount=STATUS)
+
+
+async def test_an_answer_that_cannot_be_written_down_ends_nothing(home: Home) -> None:
+    """A key with bytes that are no text would otherwise take the mount away."""
+    control = FakeControl(status=msgspec.structs.replace(STATUS, problem="\udcff"))
+    async with serving(home, control) as path:
+        async with await trio.open_unix_socket(path) as client:
+            assert isinstance(await say(client, encode(StatusRequest())), Failure)
+        async with await trio.open_unix_socket(path) as client:
+            assert await say(client, encode(UnmountRequest())) == Unmounted()
