@@ -170,7 +170,7 @@ class Vfs:
         An entry counts as looked up only when the caller says so, by `count_lookup`.
         """
         folder = self._open_folder(handle)
-        number = max(0, _page_of(folder.starts, cookie))
+        number = _page_of(folder.starts, cookie)
         while (page := await folder.view.page(number)) is not None:
             start = folder.starts[number]
             if number + 1 == len(folder.starts):
@@ -211,9 +211,9 @@ class Vfs:
             raise ReadOnly(f"mounted read-only. key={node.content.key!r}")
         if node.outdated:
             raise Changed(f"the object was replaced. key={node.content.key!r}")
+        self._fetch_neighbours(node)
         handle = HandleNo(next(self._handles))
         self._files[handle] = _OpenFile(node, self._reading.open(node.content))
-        self._fetch_neighbours(node)
         return handle
 
     async def read(self, handle: HandleNo, span: ByteRange) -> bytes | memoryview:
