@@ -7,7 +7,8 @@ Tables:
     names       listing id, name            -> Entry
     odd         listing id, number          -> OddKey
     garbage     listing id                  -> nothing: unfinished, or replaced
-    meta        b"next" / b"totals"         -> the next listing id / Totals
+    meta        b"format"                   -> version of these tables
+                b"next" / b"totals"         -> the next listing id / Totals
                 b"born"                     -> when this bucket was first seen here, in ns
 
 A listing is written page by page under a new id, and becomes the current one of its
@@ -18,19 +19,30 @@ directory is never seen half refreshed, and a kill leaves nothing behind but gar
 Concurrency: methods that are not async may be called at any moment and see one moment.
 """
 
+import contextlib
 import hashlib
+import logging
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import msgspec
+import trio
 
-from blobfs.database import Database, Reader, Writer
+from blobfs.database import Database, Reader, Sync, Writer, open_database
 from blobfs.errors import Damaged
 from blobfs.model.listing import Entry, OddKey, Part
+from blobfs.types import GIB
+
+log = logging.getLogger("blobfs.native")
 
 TABLES = ("folders", "pages", "names", "odd", "garbage", "meta")
+
+FORMAT = b"1"
+MAP_BYTES = 256 * GIB
 
 ROWS_OF_GARBAGE_AT_ONCE = 4000
 """Rows removed in one transaction: a few ms, so that other writers hardly wait."""
@@ -202,6 +214,49 @@ class Listings:
         if not idle:
             return False
         return await self._database.write(partial(_remove_garbage, listings=idle))
+
+
+@contextlib.asynccontextmanager
+async def open_listings(path: Path) -> AsyncIterator[Listings]:
+    """Open the listings kept in `path`; damaged ones are begun anew: the store has them all.
+
+    Raises:
+        LocalFault: the folder cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def enter() -> Listings:
+            database = await stack.enter_async_context(
+                open_database(path, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL)
+            )
+            return await _load_listings(database)
+
+        try:
+            listings = await enter()
+        except Damaged as error:
+            log.warning("the listings are of no use: begun anew. path=%s (%s)", path, error)
+            await stack.aclose()
+            await trio.to_thread.run_sync(shutil.rmtree, path)
+            listings = await enter()
+        yield listings
+
+
+async def _load_listings(database: Database) -> Listings:
+    """Return the listings that `database` holds.
+
+    Raises:
+        Damaged: it does not hold together, or is of another format.
+    """
+    await database.write(_stamp)
+    return Listings(database)
+
+
+def _stamp(writer: Writer) -> None:
+    found = writer.get("meta", b"format")
+    if found is None:
+        writer.put("meta", b"format", FORMAT)
+    elif found != FORMAT:
+        raise Damaged(f"listings have another format. expected={FORMAT!r} found={found!r}")
 
 
 def _set_born(writer: Writer, born: bytes) -> None:

@@ -26,7 +26,6 @@ from typing import TypeVar
 
 import trio
 
-from blobfs.database import Sync, open_database
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, NotFound, Unreachable
 from blobfs.model.listing import (
@@ -38,9 +37,8 @@ from blobfs.model.listing import (
 )
 from blobfs.model.walk import WalkDetector
 from blobfs.stores.breaker import Breaker
-from blobfs.types import GIB
 from blobfs.volume.freshness import Freshness
-from blobfs.volume.listings import TABLES, Folder, Listings
+from blobfs.volume.listings import Folder, Listings, open_listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name
 from blobfs.volume.runs import Abandoned, FolderView, ListingRun
 from blobfs.volume.walk import Walk
@@ -60,8 +58,6 @@ MOST_COUNTED = 10_000
 """Directories whose lookups are counted at one time."""
 
 MOST_WALKS = 4
-
-MAP_BYTES = 256 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,16 +435,12 @@ async def open_native(
     The caller holds the lock of `state_dir`.
 
     Raises:
-        Damaged: the listings kept there do not hold together.
         LocalFault: the folder cannot be used.
     """
     async with (
-        open_database(
-            state_dir / "native.lmdb", tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL
-        ) as database,
+        open_listings(state_dir / "native.lmdb") as listings,
         trio.open_nursery() as nursery,
     ):
-        listings = Listings(database)
         born_ns = await listings.born_ns(env.now_ns())
         tree = NativeTree(store, listings, nursery, env, ttl_s=ttl_s, born_ns=born_ns)
         nursery.start_soon(tree.tidy)

@@ -653,3 +653,19 @@ async def test_the_way_to_a_known_directory_is_known_too(
     assert await names(tree, "a/") == [b"1", b"2"]
     with pytest.raises(Unreachable):
         await tree.lookup("", b"absent")
+
+
+@pytest.mark.parametrize("damage", ["torn", "format"])
+async def test_damaged_listings_are_begun_anew(
+    store: FaultyStore, tmp_path: Path, damage: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After a bad disk or an update, nobody should have to find and delete a file."""
+    async with opened(store, tmp_path) as tree:
+        await names(tree, "a/")
+        if damage == "format":
+            await tree._listings._database.write(lambda w: w.put("meta", b"format", b"99"))
+    if damage == "torn":
+        (tmp_path / "native.lmdb/data.mdb").write_bytes(b"torn" * 10_000)
+    async with opened(store, tmp_path) as tree:
+        assert tree.statistics().folders == 0
+        assert await names(tree, "a/") == [b"1", b"2"]
