@@ -225,6 +225,25 @@ async def test_a_pause_asked_for_is_passed_on(fake: FakeS3, fake_store: S3Store)
     assert caught.value.retry_after_s == 7
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(301, b"<Error><Code>PermanentRedirect</Code></Error>"),
+        Reply(400, b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>"),
+    ],
+    ids=["301", "400"],
+)
+async def test_a_listing_in_the_wrong_region_says_the_right_one(
+    fake: FakeS3, fake_store: S3Store, reply: Reply
+) -> None:
+    """Or the user would be left to guess among thirty regions."""
+    fake.replies.append(replace(reply, headers={"x-amz-bucket-region": "eu-north-1"}))
+    with pytest.raises(UsageError) as caught:
+        await fake_store.list()
+    assert caught.value.hint == "give --region eu-north-1"
+    assert len(fake.requests) == 1
+
+
 # -- how it asks ----------------------------------------------------------------------
 
 
@@ -256,6 +275,16 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
         with pytest.raises(Unreachable):
             await call()
         assert len(fake.requests) == 1
+
+
+async def test_an_anonymous_listing_is_not_signed(fake: FakeS3, fake_store: S3Store) -> None:
+    """Or a public bucket would be refused to those who have no account, or a wrong one."""
+    anonymous = store_of(replace(fake_store.client, credentials=None), deadline_s=6)
+    await anonymous.list()
+    await fake_store.list()
+    unsigned, signed = fake.requests
+    assert "authorization" not in unsigned.headers
+    assert "authorization" in signed.headers
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1025, "\ud800"])
