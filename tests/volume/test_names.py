@@ -25,7 +25,8 @@ async def test_a_directory_does_not_wait_for_the_answer_about_an_object(
     store.slow("head", 10.0)
     began_s = trio.current_time()
     entry = await ask_name(store, "", b"folder")
-    assert entry is not None and entry.is_folder
+    assert entry is not None
+    assert entry.is_folder
     assert trio.current_time() - began_s < 1
 
 
@@ -36,7 +37,8 @@ async def test_a_file_is_one_only_when_no_directory_has_its_name(
     store = await bucket("both", "both/file")
     store.slow("list", 10.0)
     entry = await ask_name(store, "", b"both")
-    assert entry is not None and entry.is_folder
+    assert entry is not None
+    assert entry.is_folder
 
 
 async def test_the_object_beside_a_directory_is_found_by_its_other_name(
@@ -46,7 +48,9 @@ async def test_the_object_beside_a_directory_is_found_by_its_other_name(
     store = await bucket("both", "both/file")
     store.slow("head", 10.0, times=None)
     entry = await ask_name(store, "", b"both.blobfs-object")
-    assert entry is not None and not entry.is_folder and entry.key == "both"
+    assert entry is not None
+    assert not entry.is_folder
+    assert entry.key == "both"
 
 
 @pytest.mark.parametrize("kind", ["head", "list"])
