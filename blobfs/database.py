@@ -256,6 +256,7 @@ class NoRoom(LocalFault):
     """The map, or the disk under it, is full."""
 
     errno = errno.ENOSPC
+    hint = "make room on the disk of the state folder (--state-dir)"
 
 
 def _translated(error: lmdb.Error) -> BlobfsError:

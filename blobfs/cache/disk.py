@@ -131,6 +131,9 @@ class DiskCache:
                 await self._own(folder)
         except BlobfsError as error:
             await self._pause(error)
+        except Exception as error:
+            log.exception("the cache failed for a reason of our own. path=%s", self._root)
+            await self._pause(error)
 
     async def _own(self, folder: Folder) -> None:
         """Serve the open folder; return when it has to be opened afresh."""
@@ -157,6 +160,10 @@ class DiskCache:
             except (OSError, BlobfsError) as error:
                 if await folder.in_place():
                     await self._pause(error)
+            except Exception as error:
+                # Without a cache a mount is slow; without its owner it would be dead.
+                log.exception("the cache failed for a reason of our own. path=%s", self._root)
+                await self._pause(error)
 
     async def _wait_work(self) -> None:
         if not self._offers and not self._bad:

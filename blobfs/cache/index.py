@@ -81,7 +81,7 @@ class Index:
         found: list[tuple[BlockId, int]] = []
         with self._database.read() as reader:
             for key, row in reader.range("blocks", start, stop):
-                found.append((BlockId(key), _ROW.unpack(row)[2]))
+                found.append((BlockId(key), _unpacked(_ROW, row)[2]))
                 if len(found) == at_most:
                     break
         return found
@@ -131,7 +131,8 @@ async def load_index(database: Database) -> Index:
     await database.write(_stamp)
     with database.read() as reader:
         ends = {
-            _NUMBER.unpack(key)[0]: _END.unpack(value)[0] for key, value in reader.range("segments")
+            _unpacked(_NUMBER, key)[0]: _unpacked(_END, value)[0]
+            for key, value in reader.range("segments")
         }
     return Index(database, ends)
 
@@ -145,7 +146,7 @@ def _stamp(writer: Writer) -> None:
 
 
 def _place(row: bytes | None) -> Place | None:
-    return None if row is None else Place(*_ROW.unpack(row))
+    return None if row is None else Place(*_unpacked(_ROW, row))
 
 
 def _held(reader: Reader, segment: int) -> Iterator[Held]:
@@ -172,3 +173,10 @@ def _drop(writer: Writer, blocks: Sequence[BlockId], places: Sequence[Place]) ->
         if _place(writer.get("blocks", block)) == place:
             writer.delete("blocks", block)
             writer.delete("places", _SPOT.pack(place.segment, place.offset))
+
+
+def _unpacked(row: struct.Struct, data: bytes) -> tuple[int, ...]:
+    try:
+        return row.unpack(data)
+    except struct.error as error:
+        raise Damaged(f"a row of the cache index is damaged: {error}") from error

@@ -3,6 +3,7 @@
 Concurrency: workers end when nothing is wanted any more, and are started by the next wish.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 
@@ -13,6 +14,8 @@ from blobfs.cache.source import Source, source_of
 from blobfs.errors import BlobfsError
 from blobfs.model.readahead import START_BYTES
 from blobfs.types import Content
+
+log = logging.getLogger("blobfs.cache")
 
 PARALLEL = 16
 MOST_WANTED = 1024
@@ -38,9 +41,19 @@ class Prefetcher:
     async def _work(self) -> None:
         try:
             while self._wanted:
-                await self._fetch(source_of(self._wanted.popleft()))
+                await self._try(self._wanted.popleft())
         finally:
             self._workers -= 1
+
+    async def _try(self, content: Content) -> None:
+        """Fetch `content` if that works: whoever opens the file asks again, and is told."""
+        try:
+            await self._fetch(source_of(content))
+        except BlobfsError as error:
+            log.debug("not fetched ahead: %s", error)
+        except Exception:
+            # A guess must not end the mount, whatever is wrong.
+            log.exception("fetching ahead failed for a reason of our own. key=%r", content.key)
 
     async def _fetch(self, source: Source) -> None:
         blocks = source.all_blocks
@@ -51,7 +64,4 @@ class Prefetcher:
             self._wanted.clear()  # no memory to spare: expectations are the first to go
         flight = self._fetcher.under_way(source, blocks[0])
         if flight is not None:
-            try:
-                await flight.wait()
-            except BlobfsError:
-                return  # whoever opens the file asks again, and is told
+            await flight.wait()

@@ -39,4 +39,4 @@ class Source:
 def source_of(content: Content) -> Source:
     """Return the source of `content`; 16 bytes of SHA-256 keep any two apart."""
     named = f"{content.size_bytes}\0{content.etag}\0{content.key}"
-    return Source(content, hashlib.sha256(named.encode()).digest()[:16])
+    return Source(content, hashlib.sha256(named.encode("utf-8", "surrogateescape")).digest()[:16])
