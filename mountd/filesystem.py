@@ -23,12 +23,12 @@ from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.vfs.core import Vfs
 from blobfs.volume.native import NativeTree, open_native
 from blobfs.volume.presence import refuse_volume
-from mountd.fuse3 import FuseMount, MountOptions, open_mount
+from mountd.fuse3 import Front, FuseMount, MountOptions, open_mount
 
 MOST_ODD_KEYS_NAMED = 100
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MountableFileSystem:
     """The parts of one mount, and what they measure of themselves."""
 
@@ -37,7 +37,7 @@ class MountableFileSystem:
     native: NativeTree
     reading: Reading
     vfs: Vfs
-    _mount: FuseMount | None = None
+    front: Front
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         """Mount, call `mounted` once programs can use it, return when it was detached.
@@ -45,19 +45,10 @@ class MountableFileSystem:
         Raises:
             LocalFault: the kernel, or fusermount3, refused.
         """
-        settings = self.settings
-        options = MountOptions(
-            source=settings.source,
-            uid=settings.uid,
-            gid=settings.gid,
-            umask=settings.umask,
-            allow_other=settings.allow_other,
-        )
         async with (
-            open_mount(self.vfs, settings.mountpoint, options) as mount,
+            open_mount(self.front, self.settings.mountpoint) as mount,
             trio.open_nursery() as nursery,
         ):
-            self._mount = mount
             nursery.start_soon(_announce, mount, mounted)
             await mount.serve()
             nursery.cancel_scope.cancel()
@@ -68,7 +59,7 @@ class MountableFileSystem:
         return Gauges(
             cache=self._cache_status(),
             store=self._store_status(),
-            fuse=self._mount.counts if self._mount is not None else {},
+            fuse=dict(self.front.counts),
             listings=ListingsStatus(
                 known=listings.folders, stale=listings.stale, last_error=listings.last_error
             ),
@@ -129,9 +120,20 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
             ) as reading,
         ):
             vfs = Vfs(settings.source, native, reading, env)
-            yield MountableFileSystem(settings, opened.meter, native, reading, vfs)
+            front = Front(vfs, _mount_options(settings))
+            yield MountableFileSystem(settings, opened.meter, native, reading, vfs, front)
     finally:
         await opened.store.aclose()
+
+
+def _mount_options(settings: MountSettings) -> MountOptions:
+    return MountOptions(
+        source=settings.source,
+        uid=settings.uid,
+        gid=settings.gid,
+        umask=settings.umask,
+        allow_other=settings.allow_other,
+    )
 
 
 def _store_options(settings: MountSettings) -> StoreOptions:

@@ -34,6 +34,10 @@ log = logging.getLogger("blobfs.fuse")
 READ_AHEAD_KIB = 1024
 """What the kernel may ask for ahead of a reader; its default of 128 costs half the speed."""
 
+MOST_IN_BACKGROUND = 128
+"""Read-ahead requests that the kernel sends before the first is answered. With its default of
+12, as many that wait for a dead server would hold up those that the cache could answer."""
+
 MOST_TASKS = 512
 """Requests handled at once: many readers may hang on a dead server without blocking others."""
 
@@ -104,7 +108,7 @@ class Front(pyfuse3.Operations):
     def __init__(self, vfs: Vfs, options: MountOptions) -> None:
         super().__init__()
         self._vfs = vfs
-        self._options = options
+        self.options = options
         self.counts: Counter[str] = Counter()
         self.serial = itertools.count(1)
         self.greeted = trio.Event()
@@ -212,7 +216,7 @@ class Front(pyfuse3.Operations):
         raise pyfuse3.FUSEError(errno.EINVAL)
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
-        options = self._options
+        options = self.options
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = pyfuse3.InodeT(attributes.inode)
         mode = stat.S_IFDIR | 0o777 if attributes.is_folder else stat.S_IFREG | 0o666
@@ -236,11 +240,6 @@ class FuseMount:
         self._front = front
         self._mountpoint = mountpoint
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Requests of the kernel so far, by kind."""
-        return dict(self._front.counts)
-
     async def serve(self) -> None:
         """Answer requests until the directory is unmounted or `stop` is called."""
         async with trio.open_nursery() as nursery:
@@ -255,7 +254,7 @@ class FuseMount:
     async def _greet(self) -> None:
         # The greeting (FUSE_INIT) sets the read-ahead back, so it is raised after it.
         await self._front.greeted.wait()
-        await trio.to_thread.run_sync(_raise_read_ahead, self._mountpoint)
+        await trio.to_thread.run_sync(_tune, self._mountpoint)
 
     def stop(self) -> None:
         """Let `serve` return."""
@@ -263,16 +262,17 @@ class FuseMount:
 
 
 @asynccontextmanager
-async def open_mount(vfs: Vfs, mountpoint: Path, options: MountOptions) -> AsyncIterator[FuseMount]:
-    """Mount `vfs`; unmount it at the end, at the latest.
+async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]:
+    """Mount what `front` serves; unmount it at the end, at the latest.
 
     Raises:
         LocalFault: the kernel, or fusermount3, refused.
     """
-    front = Front(vfs, options)
     try:
         # fusermount3 is waited for in here, and it never needs us.
-        await trio.to_thread.run_sync(pyfuse3.init, front, os.fspath(mountpoint), options.as_fuse())
+        await trio.to_thread.run_sync(
+            pyfuse3.init, front, os.fspath(mountpoint), front.options.as_fuse()
+        )
     except RuntimeError as error:
         raise LocalFault(
             f"cannot mount: {error}. mountpoint={str(mountpoint)!r}",
@@ -285,14 +285,19 @@ async def open_mount(vfs: Vfs, mountpoint: Path, options: MountOptions) -> Async
             await trio.to_thread.run_sync(pyfuse3.close)
 
 
-def _raise_read_ahead(mountpoint: Path) -> None:
-    """Let the kernel read further ahead, where we may (root only)."""
+def _tune(mountpoint: Path) -> None:
+    """Raise what the kernel allows us, where we may: the first needs root, the others do not."""
     device = _device_of(mountpoint)
-    setting = Path(f"/sys/class/bdi/{device}/read_ahead_kb")
-    try:
-        setting.write_text(str(READ_AHEAD_KIB))
-    except OSError as error:
-        log.debug("the kernel's read-ahead stays as it is: %s", error)
+    connection = f"/sys/fs/fuse/connections/{device.rpartition(':')[2]}"
+    for setting, value in (
+        (f"/sys/class/bdi/{device}/read_ahead_kb", READ_AHEAD_KIB),
+        (f"{connection}/max_background", MOST_IN_BACKGROUND),
+        (f"{connection}/congestion_threshold", MOST_IN_BACKGROUND * 3 // 4),
+    ):
+        try:
+            Path(setting).write_text(str(value))
+        except OSError as error:
+            log.debug("the kernel's setting stays as it is: %s", error)
 
 
 def _device_of(mountpoint: Path) -> str:

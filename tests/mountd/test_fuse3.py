@@ -12,7 +12,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.stores.base import Store
-from mountd.fuse3 import MountOptions, open_mount
+from mountd.fuse3 import Front, MountOptions, open_mount
 from tests.contracts.vfs_contract import Files, Handle, Stat, VfsContract, as_stat
 from tests.core import opened_vfs
 
@@ -75,7 +75,7 @@ class TestMount(VfsContract):
         options = MountOptions("memory://test", os.getuid(), os.getgid(), 0o022, False)
         async with (
             opened_vfs(store, folder, Env(), ttl_s) as vfs,
-            open_mount(vfs, mountpoint, options) as mount,
+            open_mount(Front(vfs, options), mountpoint) as mount,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(mount.serve)
