@@ -1,5 +1,7 @@
 """Stores that cannot be mounted, with the real daemon: said in time, and nothing is left."""
 
+import errno
+import io
 import socket
 import subprocess
 import time
@@ -87,3 +89,30 @@ def test_a_cache_that_cannot_be_written(home: Home) -> None:
     outcome = refused(home, f"file://{home.root}/files", "data", "--cache-dir=file/c")
     assert outcome.returncode == 8
     assert home.leftovers() == []
+
+
+@pytest.mark.parametrize("option", ["--cache-dir", "--state-dir"])
+def test_no_room_on_the_disk(home: Home, option: str) -> None:
+    """A daemon that starts and then fails at every file would be worse than none."""
+    small, source = home.root / "small", home.root / "source"
+    source.mkdir()
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    try:
+        with (small / "rest").open("wb", buffering=0) as rest:
+            fill_up(rest)
+        outcome = refused(home, f"file://{source}", "data", option, small)
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert outcome.returncode == 8
+    assert "no room" in outcome.stderr
+    assert home.leftovers() == []
+
+
+def fill_up(file: io.RawIOBase) -> None:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
