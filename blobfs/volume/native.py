@@ -32,11 +32,11 @@ from blobfs.model.listing import (
     Entry,
     FolderAssembler,
     OddKey,
-    Part,
     assemble_folder,
 )
 from blobfs.model.walk import WalkDetector
 from blobfs.stores.breaker import Breaker
+from blobfs.types import ListPage
 from blobfs.volume.freshness import Freshness
 from blobfs.volume.listings import Folder, Listings, open_listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name
@@ -320,7 +320,8 @@ class NativeTree:
         """Fetch a listing page by page, the next one while the last is being written."""
         try:
             async with trio.open_nursery() as nursery:
-                send, receive = trio.open_memory_channel[Part](2)  # pages between net and disk
+                # A few pages between net and disk; the next is asked for before this is read.
+                send, receive = trio.open_memory_channel[ListPage](2)
                 nursery.start_soon(self._write_pages, run, receive)
                 async with send:
                     await _container_is_there(lambda: self._fetch_pages(run, send))
@@ -335,14 +336,13 @@ class NativeTree:
             self._listings.release(run.listing)
             self._garbage.set()
 
-    async def _fetch_pages(self, run: ListingRun, send: trio.MemorySendChannel[Part]) -> None:
-        assembler = FolderAssembler(run.prefix)
+    async def _fetch_pages(self, run: ListingRun, send: trio.MemorySendChannel[ListPage]) -> None:
         token: str | None = None
         pages = 0
         while True:
             page = await self._store.list(run.prefix, delimiter=True, token=token)
             token = page.next_token
-            await send.send(assemble_folder(assembler, page, last=token is None))
+            await send.send(page)
             pages += 1
             if token is None:
                 return
@@ -352,8 +352,12 @@ class NativeTree:
                     del self._runs[run.prefix]  # before anybody joins what ends here
                     raise Abandoned(f"a large directory nobody reads. prefix={run.prefix!r}")
 
-    async def _write_pages(self, run: ListingRun, receive: trio.MemoryReceiveChannel[Part]) -> None:
-        async for part in receive:
+    async def _write_pages(
+        self, run: ListingRun, receive: trio.MemoryReceiveChannel[ListPage]
+    ) -> None:
+        assembler = FolderAssembler(run.prefix)
+        async for page in receive:
+            part = assemble_folder(assembler, page, last=page.next_token is None)
             addition = run.plan(part)
             await self._listings.add([addition])
             if addition.finished is not None:
