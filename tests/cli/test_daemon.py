@@ -111,6 +111,8 @@ def test_interrupting_the_wait_leaves_nothing(home: Home) -> None:
     home.settings().state_dir.mkdir(parents=True)
     os.mkfifo(home.settings().state_dir / "started")
     program = (
+        # Shells start what runs in the background with SIGINT ignored, and us with it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys; from blobfs.cli import daemon; from blobfs.config import decode_settings; "
         f"daemon.DAEMON = {home.daemon('slow')!r}; "
         "daemon.start(decode_settings(sys.stdin.buffer.read()))"
