@@ -34,14 +34,13 @@ from blobfs.model.listing import (
     OddKey,
     assemble_folder,
 )
-from blobfs.model.walk import WalkDetector
 from blobfs.stores.breaker import Breaker
 from blobfs.types import ListPage
 from blobfs.volume.freshness import Freshness
 from blobfs.volume.listings import Folder, Listings, open_listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name
 from blobfs.volume.runs import Abandoned, FolderView, ListingRun
-from blobfs.volume.walk import Walk
+from blobfs.volume.walks import Walks
 
 log = logging.getLogger("blobfs.native")
 
@@ -51,13 +50,8 @@ LOOKUPS_BEFORE_LISTING = 3
 PAGES_IN_BACKGROUND = 10
 """A directory with more pages than this is only ever listed for a reader."""
 
-PATIENCE_WITH_WALKS_S = 2.0
-"""How long a directory waits for a walk to come to it before it is listed alone."""
-
 MOST_COUNTED = 10_000
 """Directories whose lookups are counted at one time."""
-
-MOST_WALKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +100,7 @@ class NativeTree:
         self._asked: Counter[str] = Counter()
         self._large: set[str] = set()
         self._runs: dict[str, ListingRun] = {}
-        self._walks: list[Walk] = []
-        self._detector = WalkDetector()
+        self._walks = Walks(store, listings, nursery, env, self._runs, self._note_success)
         self._garbage = trio.Event()
         self._garbage.set()
 
@@ -122,7 +115,7 @@ class NativeTree:
         folder = self._listings.folder(prefix)
         now_s = self._env.monotonic_s()
         if folder is not None and (left_s := self._freshness.left_s(folder)) > 0:
-            self._used_walks(prefix)
+            self._walks.note_used(prefix)
             return Found(self._listings.entry(folder.listing, name), now_s + left_s)
         if (known := self._names.get(prefix, name, now_s)) is not None:
             return Found(known.entry, known.valid_until_s)
@@ -150,13 +143,13 @@ class NativeTree:
         if (view := self._known_view(prefix)) is not None:
             return view
         if prefix not in self._runs:
-            await self._let_walks_come_to(prefix)
+            await self._walks.wait_for(prefix)
             if (view := self._known_view(prefix)) is not None:
                 return view
         folder = self._listings.folder(prefix)
         if (run := self._runs.get(prefix)) is None:
             run = self._start(prefix)
-            self._note_cold(prefix)
+            self._walks.note_cold(prefix)
         if folder is None:
             return await self._first_view(run)
         return await self._refreshed_view(run, folder)
@@ -213,7 +206,7 @@ class NativeTree:
         if folder is None:
             return None
         if self._freshness.left_s(folder) > 0:
-            self._used_walks(prefix)
+            self._walks.note_used(prefix)
             return self._view(folder)
         if not self._freshness.is_pausing(prefix):
             return None
@@ -280,7 +273,7 @@ class NativeTree:
         except BaseException:
             view.close()
             raise
-        self._detector.served(self._env.monotonic_s())
+        self._walks.note_served()
         return view
 
     async def _refreshed_view(self, run: ListingRun, folder: Folder) -> FolderView:
@@ -295,7 +288,7 @@ class NativeTree:
             old.close()
             raise
         old.close()
-        self._detector.served(self._env.monotonic_s())
+        self._walks.note_served()
         return self._view(refreshed)
 
     async def _wait_finished(self, run: ListingRun) -> Folder:
@@ -370,37 +363,10 @@ class NativeTree:
         if run.pages < PAGES_IN_BACKGROUND:
             self._large.discard(run.prefix)
 
-    # --- walks -----------------------------------------------------------------------
-
-    def _note_cold(self, prefix: str) -> None:
-        """Note that a directory had to be listed; start a walk when a program is walking."""
-        root = self._detector.opened(prefix, self._env.monotonic_s())
-        self._walks = [walk for walk in self._walks if not walk.ended]
-        if root is None or len(self._walks) == MOST_WALKS:
-            return
-        # Where keys come in no certain order, what lies behind a key is not certain either.
-        start = prefix if self._store.traits.sorted_listing else ""
-        log.debug("a walk of %r begins behind %r", root, start)
-        walk = Walk(root, start, self._runs, self._note_success)
-        self._walks.append(walk)
-        self._nursery.start_soon(walk.run, self._store, self._listings, self._env)
-
-    async def _let_walks_come_to(self, prefix: str) -> None:
-        """Give a walk that is about to come to this directory one page's time."""
-        with trio.move_on_after(PATIENCE_WITH_WALKS_S):
-            for walk in self._walks:
-                if walk.covers(prefix):
-                    await walk.wait_page()
-
-    def _used_walks(self, prefix: str) -> None:
-        for walk in self._walks:
-            if prefix.startswith(walk.root):
-                walk.consumed()
-
     # --- upkeep ----------------------------------------------------------------------
 
     async def tidy(self) -> None:
-        """Remove what replaced and unfinished listings left, in small steps, for ever."""
+        """Remove what replaced and unfinished listings left, in small steps, until cancelled."""
         while True:
             await self._garbage.wait()
             self._garbage = trio.Event()
