@@ -11,16 +11,20 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from blobfs.control.deadline import Deadline
 from blobfs.control.processes import is_running
 from blobfs.errors import InUse, LocalFault
 from blobfs.folders import contains, make, require_private
 
+_TURN_WITHIN_S = 2.0
+_TURN_STEP_S = 0.005
 _LONGEST_SOCKET_PATH = 107
 """Bytes of `sun_path`, less the closing NUL (unix(7))."""
 _WAITING_CLIENTS = 16
@@ -160,10 +164,29 @@ def _remove(place: Place) -> None:
 
 @contextlib.contextmanager
 def _turn(runtime: Path) -> Iterator[None]:
-    """Wait for one's turn to change the folder; turns last for microseconds."""
+    """Wait for one's turn to change the folder; turns last for microseconds.
+
+    Raises:
+        InUse: whoever has it does not come to an end: a process that was stopped, perhaps.
+    """
     handle = os.open(runtime, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle, Deadline(_TURN_WITHIN_S), runtime)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, deadline: Deadline, runtime: Path) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not deadline.remaining_s():
+                raise InUse(
+                    f"another blobfs process holds the folder of the sockets. path={str(runtime)!r}",
+                    hint="look for a stopped one with: pgrep -a blobfs",
+                ) from None
+            time.sleep(_TURN_STEP_S)
+        else:
+            return

@@ -1,11 +1,13 @@
 """Who serves which mount, and what is made of the traces of those that died."""
 
+import fcntl
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
+from blobfs.control import registry
 from blobfs.control.processes import started_at
 from blobfs.control.registry import (
     Registration,
@@ -118,3 +120,21 @@ def test_a_path_too_long_for_a_socket_is_explained(home: Home) -> None:
 def test_nothing_is_listed_where_nothing_was(tmp_path: Path) -> None:
     """The first `blobfs status` would fail."""
     assert registrations(tmp_path / "none") == []
+
+
+def test_a_stopped_process_holds_nobody_up_for_ever(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`blobfs mount` would hang because of another one that somebody stopped with Ctrl-Z."""
+    monkeypatch.setattr(registry, "_TURN_WITHIN_S", 0.1)
+    with claim(home.runtime, entry("/other")):
+        pass  # makes the folder
+    holder = os.open(home.runtime, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(InUse, match="another blobfs process"), claim(home.runtime, entry()):
+            pass
+    finally:
+        os.close(holder)
+    with claim(home.runtime, entry()):
+        assert registrations(home.runtime) == [entry()]
