@@ -184,7 +184,7 @@ def _lock(handle: int, deadline: Deadline, runtime: Path) -> None:
         except BlockingIOError:
             if not deadline.remaining_s():
                 raise InUse(
-                    f"another blobfs process holds the folder of the sockets. path={str(runtime)!r}",
+                    f"another blobfs process holds the sockets' folder. path={str(runtime)!r}",
                     hint="look for a stopped one with: pgrep -a blobfs",
                 ) from None
             time.sleep(_TURN_STEP_S)
