@@ -85,6 +85,7 @@ class _Meaning:
 
 _CHECK_NAME = "check the name, and that these credentials belong to the same account"
 _CHECK_KEY = "check the access key and the secret, or choose others with --profile"
+_CHECK_LOGIN = "check how you log in: keys, profile, role, or `az login`"
 _LOGIN = "log in again, then repeat"
 _CHECK_REGION = "give the bucket's region with --region"
 _CHECK_CLOCK = "set this machine's clock"
@@ -183,7 +184,7 @@ _BY_STATUS: dict[int, _Meaning] = {
 _BY_FAULT: dict[Fault, _Meaning] = {
     Fault.SHORT: _Meaning(Damaged, Fault.SHORT.value),
     Fault.WRONG: _Meaning(Damaged, Fault.WRONG.value),
-    Fault.CREDENTIALS: _Meaning(AccessDenied, Fault.CREDENTIALS.value, _CHECK_KEY),
+    Fault.CREDENTIALS: _Meaning(AccessDenied, Fault.CREDENTIALS.value, _CHECK_LOGIN),
 }
 
 
