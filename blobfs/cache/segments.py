@@ -11,11 +11,11 @@ any number read.
 
 import contextlib
 import errno
-import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import xxhash
 
@@ -24,13 +24,15 @@ from blobfs.model.coalesce import Place
 from blobfs.model.readahead import MOST_STEP_BYTES
 from blobfs.types import KIB, MIB
 
+T = TypeVar("T")
+
 PAGE_BYTES = 4 * KIB
 
 POOLED = 8
-"""Buffers kept for direct reads: as many as a wide window has under way."""
+"""Buffers kept for direct reads and writes: as many as a wide window has under way."""
 
 DIRECT_BYTES = MIB
-"""Reads of this size are streams, and go past the page cache where the file system can."""
+"""Reads and writes of this size are those of streams: they go past the page cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +120,26 @@ class Segments:
     def _append_here(self, blocks: Sequence[memoryview]) -> list[Place]:
         places = list(self._lay_out(blocks))
         length = _padded(places[-1].stop) - places[0].offset
+        self._directly_or_not(
+            length,
+            lambda: self._write_direct(places, blocks, length),
+            lambda: self._write_buffered(places, blocks),
+        )
+        self._end = _padded(places[-1].stop)
+        return places
+
+    def _directly_or_not(
+        self, length: int, direct: Callable[[], T], buffered: Callable[[], T]
+    ) -> T:
+        """Do it past the page cache if it is large and the file system can, else through it."""
         if self._takes_direct and DIRECT_BYTES <= length <= self._buffers.size_bytes:
             try:
-                self._write_direct(places, blocks, length)
+                return direct()
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                self._takes_direct = False
-                self._write_buffered(places, blocks)
-        else:
-            self._write_buffered(places, blocks)
-        self._end = _padded(places[-1].stop)
-        return places
+                self._takes_direct = False  # as some network and memory file systems
+        return buffered()
 
     def _write_direct(
         self, places: Sequence[Place], blocks: Sequence[memoryview], length: int
@@ -168,14 +178,11 @@ class Segments:
 
     def _read(self, first: Place, length: int) -> memoryview:
         path = self._path(first.segment)
-        if length >= DIRECT_BYTES and self._takes_direct:
-            try:
-                return self._read_direct(path, first.offset, length)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._takes_direct = False  # as some network and memory file systems
-        return _read_buffered(path, first.offset, length)
+        return self._directly_or_not(
+            _padded(length),
+            lambda: self._read_direct(path, first.offset, length),
+            lambda: _read_buffered(path, first.offset, length),
+        )
 
     def _read_direct(self, path: Path, offset: int, length: int) -> memoryview:
         """Read past the page cache, from disk to where the front-end takes it.
@@ -183,8 +190,7 @@ class Segments:
         What a stream reads the kernel keeps as the mounted file's pages: to keep it a second
         time, and to copy it once more, would be a third of all work.
         """
-        fits = _padded(length) <= self._buffers.size_bytes
-        buffer = self._buffers.borrow() if fits else memoryview(mmap.mmap(-1, _padded(length)))
+        buffer = self._buffers.borrow()
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
         try:
             received = os.preadv(descriptor, [buffer[: _padded(length)]], offset)

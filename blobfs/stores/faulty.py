@@ -19,18 +19,17 @@ Concurrency: calls are counted when they start, in the order in which tasks make
 
 import copy
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import trio
 
 from blobfs.errors import BlobfsError, Throttled
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store
-from blobfs.types import ByteRange
+from blobfs.stores.base import Fetched, Store
+from blobfs.stores.layers import Ask, Layer
 
-Kind = Literal["get", "head", "list", "put", "delete"]
 KindOrAny = Literal["get", "head", "list", "put", "delete", "any"]
 
 T = TypeVar("T")
@@ -56,9 +55,10 @@ class _Rule:
     key: str | None = None
     seen: int = 0
 
-    def fires(self, kind: Kind, keys: tuple[str, ...]) -> bool:
+    def fires(self, ask: Ask) -> bool:
         """Count a call if it is one of ours, and say whether to act on it."""
-        if self.kind not in ("any", kind) or (self.key is not None and self.key not in keys):
+        is_other_kind = self.kind not in ("any", ask.kind)
+        if is_other_kind or (self.key is not None and self.key not in ask.keys):
             return False
         self.seen += 1
         last = None if self.times is None else self.nth + self.times - 1
@@ -73,18 +73,14 @@ class _LatePut:
     put: Call
 
 
-@dataclass(slots=True)
-class FaultyStore(Store):
+class FaultyStore(Layer):
     """`inner`, with rules for what goes wrong. `calls` counts what was asked, by kind."""
 
-    inner: Store
-    calls: Counter[str] = field(default_factory=Counter)
-    _rules: list[_Rule] = field(default_factory=list)
-    _late: list[_LatePut] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.url = self.inner.url
-        self.traits = self.inner.traits
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.calls: Counter[str] = Counter()
+        self._rules: list[_Rule] = []
+        self._late: list[_LatePut] = []
 
     # -- rules -----------------------------------------------------------------------
 
@@ -126,39 +122,11 @@ class FaultyStore(Store):
         """The put happens, and once more after `behind` more calls; nobody hears of that."""
         self._rules.append(_Rule("put", partial(self._put_twice, behind), **when))
 
-    # -- the store -------------------------------------------------------------------
-
     def heal(self) -> None:
         """Let all calls from now on go through: the rules made so far are dropped."""
         self._rules.clear()
 
-    async def get(
-        self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
-    ) -> Fetched:
-        call = partial(self.inner.get, key, span=span, if_match=if_match)
-        return await self._call("get", (key,), call)
-
-    async def head(self, key: str) -> ObjectInfo:
-        return await self._call("head", (key,), partial(self.inner.head, key))
-
-    async def list(
-        self,
-        prefix: str = "",
-        *,
-        delimiter: bool = False,
-        start_after: str = "",
-        max_keys: int = MAX_PAGE_KEYS,
-        token: str | None = None,
-    ) -> ListPage:
-        call = partial(
-            self.inner.list,
-            prefix,
-            delimiter=delimiter,
-            start_after=start_after,
-            max_keys=max_keys,
-            token=token,
-        )
-        return await self._call("list", (prefix,), call)
+    # -- the store -------------------------------------------------------------------
 
     async def put(
         self,
@@ -169,21 +137,13 @@ class FaultyStore(Store):
         if_match: str | None = None,
     ) -> str:
         # A copy, because a late duplicate is sent when the caller may use its buffer again.
-        call = partial(self.inner.put, key, bytes(data), if_absent=if_absent, if_match=if_match)
-        return await self._call("put", (key,), call)
+        return await super().put(key, bytes(data), if_absent=if_absent, if_match=if_match)
 
-    async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
-        wanted = tuple(keys)
-        return await self._call("delete", wanted, partial(self.inner.delete_many, wanted))
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
-
-    async def _call(self, kind: Kind, keys: tuple[str, ...], call: Callable[[], Awaitable[T]]) -> T:
-        self.calls[kind] += 1
+    async def _through(self, ask: Ask, call: Callable[[], Awaitable[T]]) -> T:
+        self.calls[ask.kind] += 1
         late = tuple(self._late)
         answer: Callable[[], Awaitable[T]] = call
-        firing = [rule for rule in self._rules if rule.fires(kind, keys)]
+        firing = [rule for rule in self._rules if rule.fires(ask)]
         for rule in reversed(firing):
             answer = partial(rule.effect, answer)
         try:

@@ -41,10 +41,16 @@ class Ask:
     """What a layer may know of a call: its kind, what it concerns, and how it may be treated."""
 
     kind: Kind
-    what: str
+    keys: tuple[str, ...]
+    """Of a listing: its prefix."""
     sent_bytes: int = 0
     conditional: bool = False
     """A put whose repetition would meet its own success."""
+
+    @property
+    def what(self) -> str:
+        """What it concerns, in words."""
+        return f"{len(self.keys)} keys" if self.kind == "delete" else self.keys[0]
 
 
 class Layer(Store):
@@ -63,10 +69,10 @@ class Layer(Store):
         self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
     ) -> Fetched:
         call = partial(self.inner.get, key, span=span, if_match=if_match)
-        return await self._through(Ask("get", key), call)
+        return await self._through(Ask("get", (key,)), call)
 
     async def head(self, key: str) -> ObjectInfo:
-        return await self._through(Ask("head", key), partial(self.inner.head, key))
+        return await self._through(Ask("head", (key,)), partial(self.inner.head, key))
 
     async def list(
         self,
@@ -85,7 +91,7 @@ class Layer(Store):
             max_keys=max_keys,
             token=token,
         )
-        return await self._through(Ask("list", prefix), call)
+        return await self._through(Ask("list", (prefix,)), call)
 
     async def put(
         self,
@@ -96,14 +102,13 @@ class Layer(Store):
         if_match: str | None = None,
     ) -> str:
         size_bytes = memoryview(data).nbytes
-        ask = Ask("put", key, size_bytes, conditional=if_absent or if_match is not None)
+        ask = Ask("put", (key,), size_bytes, conditional=if_absent or if_match is not None)
         call = partial(self.inner.put, key, data, if_absent=if_absent, if_match=if_match)
         return await self._through(ask, call)
 
     async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
         wanted = tuple(keys)  # a retry has to see them again
-        what = f"{len(wanted)} keys"
-        return await self._through(Ask("delete", what), partial(self.inner.delete_many, wanted))
+        return await self._through(Ask("delete", wanted), partial(self.inner.delete_many, wanted))
 
     async def aclose(self) -> None:
         await self.inner.aclose()

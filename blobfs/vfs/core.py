@@ -240,10 +240,6 @@ class Vfs:
     def open_files(self) -> int:
         return len(self._files)
 
-    @property
-    def known_inodes(self) -> int:
-        return len(self._inodes)
-
     # --- extended attributes -----------------------------------------------------------
 
     async def getxattr(self, inode: InodeNo, name: bytes) -> bytes | None:

@@ -8,7 +8,6 @@ inode: pages that the kernel keeps of the old one can never mix with the new one
 Concurrency: nothing here awaits.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import xxhash
@@ -62,12 +61,6 @@ class InodeTable:
         self._seed = xxhash.xxh3_64_intdigest(source.encode("utf-8", "surrogateescape"))
         root = Node(ROOT_INODE, ROOT_INODE, "", Entry(b"", True), lookups=1)
         self._nodes: dict[int, Node] = {ROOT_INODE: root}
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes.values())
 
     def get(self, number: InodeNo) -> Node | None:
         return self._nodes.get(number)
