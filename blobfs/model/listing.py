@@ -203,11 +203,6 @@ class TreeAssembler:
             self._incomplete.add(start_after[:cut])
             self._open.append(FolderAssembler(start_after[:cut]))
 
-    @property
-    def open_prefixes(self) -> tuple[str, ...]:
-        """The directories that the listing is inside of, outermost first."""
-        return tuple(folder.prefix for folder in self._open)
-
     def feed(self, objects: Iterable[ObjectInfo], *, last: bool) -> list[Part]:
         """Take one page; return, per directory, what it made certain, in key order."""
         parts: list[Part] = []

@@ -27,9 +27,9 @@ from blobfs.stores.answers import Answer, Call, error_of_answer
 from blobfs.stores.azure_listing import NOTHING_LEFT, decode_position, next_page
 from blobfs.stores.azure_login import Login, find_login
 from blobfs.stores.azure_sdk import DELETE_BATCH, AzureSdk
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store, StoreTraits
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
 from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 READ_THREADS = 64
 WRITE_THREADS = 16

@@ -23,7 +23,7 @@ from xml.etree.ElementTree import Element
 import msgspec
 
 from blobfs.errors import Damaged, UsageError
-from blobfs.stores.base import ListPage, ObjectInfo
+from blobfs.types import ListPage, ObjectInfo
 
 Entry = ObjectInfo | str
 """An object, or a common prefix."""

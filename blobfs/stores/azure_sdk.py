@@ -31,7 +31,7 @@ from blobfs.errors import BlobfsError, NotFound
 from blobfs.stores.answers import Answer, Call, Fault, Kind, error_of_answer, error_of_fault
 from blobfs.stores.azure_listing import Listed, is_folder, parse_listing
 from blobfs.stores.azure_login import Login
-from blobfs.stores.base import Fetched, ObjectInfo
+from blobfs.stores.base import Fetched
 from blobfs.stores.hot import (
     CONNECT_TIMEOUT_S,
     LARGEST_PUT_BYTES,
@@ -41,7 +41,7 @@ from blobfs.stores.hot import (
     put_condition,
     to_ns,
 )
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, ObjectInfo
 
 DELETE_BATCH = 256
 """Most blobs that one batch request deletes (Azure's limit)."""

@@ -14,9 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blobfs.errors import BlobfsError
-from blobfs.types import ByteRange
-from blobfs.types import ListPage as ListPage
-from blobfs.types import ObjectInfo as ObjectInfo
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 MAX_PAGE_KEYS = 1000
 """Most keys and prefixes that one `list` answers with (ListObjectsV2, `max-keys`)."""

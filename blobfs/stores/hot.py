@@ -25,8 +25,8 @@ from obstore import exceptions
 
 from blobfs.errors import BlobfsError, Changed
 from blobfs.stores.answers import Answer, Call, Fault, error_of_answer, error_of_fault
-from blobfs.stores.base import Fetched, ObjectInfo
-from blobfs.types import MIB, ByteRange
+from blobfs.stores.base import Fetched
+from blobfs.types import MIB, ByteRange, ObjectInfo
 
 if TYPE_CHECKING:
     from obstore import GetOptions

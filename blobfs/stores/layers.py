@@ -21,9 +21,9 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, OutcomeUnknown, Throttled, Unreachable
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store
 from blobfs.stores.metering import Kind, Meter
-from blobfs.types import MIB, ByteRange
+from blobfs.types import MIB, ByteRange, ListPage, ObjectInfo
 
 logger = logging.getLogger("blobfs.store")
 

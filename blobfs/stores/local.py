@@ -41,7 +41,7 @@ from blobfs.errors import (
     Unreachable,
     Unsupported,
 )
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store, StoreTraits
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
 from blobfs.stores.local_tree import (
     NotAnObject,
     Pass,
@@ -53,7 +53,7 @@ from blobfs.stores.local_tree import (
     split_key,
 )
 from blobfs.stores.local_write import Staging, Wanted, delete, put
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 FIRST_SCAN = 10_000
 """Names of one folder that the first page of a listing waits for, some 10 ms. In a larger

@@ -27,7 +27,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from blobfs.stores.base import ObjectInfo
+from blobfs.types import ObjectInfo
 
 STAGING = b".blobfs-staging"
 """Folder in the root where bodies lie until they are whole. Not shown, not an object."""

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from blobfs.errors import AlreadyExists, Changed, Unsupported
-from blobfs.stores.base import ObjectInfo
 from blobfs.stores.local_tree import STAGING, NotAnObject, Tree, describe, split_key
+from blobfs.types import ObjectInfo
 
 _LOCK = b"lock"
 

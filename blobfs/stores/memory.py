@@ -13,8 +13,8 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import AlreadyExists, BlobfsError, Changed, NotFound
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store, StoreTraits
-from blobfs.types import ByteRange
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from obstore.store import S3Store as ObstoreS3
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, UsageError
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, ListPage, ObjectInfo, Store, StoreTraits
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
 from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
 from blobfs.stores.s3_client import (
     CONNECTIONS,
@@ -29,7 +29,7 @@ from blobfs.stores.s3_client import (
     connect,
     is_aws,
 )
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig

@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError
 from blobfs.env import Env
 from blobfs.errors import AccessDenied, BlobfsError, UsageError
 from blobfs.stores.answers import Answer, Call, Fault, error_of_answer, error_of_fault
-from blobfs.stores.base import Fetched, ListPage, ObjectInfo
+from blobfs.stores.base import Fetched
 from blobfs.stores.hot import (
     CONNECT_TIMEOUT_S,
     checked,
@@ -39,7 +39,7 @@ from blobfs.stores.hot import (
 )
 from blobfs.stores.s3_listing import parse_listing
 from blobfs.stores.s3_request import Reply, answer_of, quoted, signed_get
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from blobfs.stores.answers import Call, Fault, error_of_fault
-from blobfs.stores.base import ListPage, ObjectInfo
+from blobfs.types import ListPage, ObjectInfo
 
 _ROOT = "ListBucketResult"
 Decode = Callable[[str], str]

@@ -31,8 +31,8 @@ from blobfs.errors import (
     Unsupported,
     UsageError,
 )
-from blobfs.stores.base import MAX_PAGE_KEYS, ListPage, ObjectInfo, Store
-from blobfs.types import ByteRange
+from blobfs.stores.base import MAX_PAGE_KEYS, Store
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 ODD_KEYS = (
     "with space",

@@ -21,7 +21,8 @@ from blobfs.errors import (
     Unsupported,
 )
 from blobfs.stores.azure import AzureStore, open_azure
-from blobfs.stores.base import ListPage, Store
+from blobfs.stores.base import Store
+from blobfs.types import ListPage
 from tests.contracts.store_contract import ContainerContract, StoreContract
 from tests.servers import AzureServer
 from tests.stores.azure_fakes import (

@@ -14,7 +14,7 @@ from blobfs.stores.azure_listing import (
     next_page,
     parse_listing,
 )
-from blobfs.stores.base import ObjectInfo
+from blobfs.types import ObjectInfo
 from tests.stores.azure_fakes import blob, listing
 
 FOLDER = "<hdi_isfolder>true</hdi_isfolder>"
