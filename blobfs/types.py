@@ -10,7 +10,25 @@ InodeNo = NewType("InodeNo", int)
 HandleNo = NewType("HandleNo", int)
 """An open file or directory, as the front-end names it."""
 
+Seq = NewType("Seq", int)
+"""The place of a commit in a volume's log: 1 is the first."""
+
+Serial = NewType("Serial", int)
+"""The place of a change among all that this client ever made; grows by one each."""
+
+ChunkId = NewType("ChunkId", bytes)
+"""SHA-256 of a chunk's plain bytes: 32 bytes."""
+
+PackName = NewType("PackName", bytes)
+"""SHA-256 of a pack's body, then a nonce: 32 + 8 bytes; its key spells them in hex."""
+
+ClientId = NewType("ClientId", bytes)
+"""A client of a volume: 16 random bytes."""
+
 ROOT_INODE = InodeNo(1)
+
+FIRST_NATIVE_INODE = 1 << 62
+"""Numbers from here on are hashes that stand for native objects; those of a volume lie below."""
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -1,0 +1,1 @@
+"""Bytes to values and back: what lies in the bucket. Pure."""

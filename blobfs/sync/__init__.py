@@ -1,0 +1,1 @@
+"""Bring unsaved rows into the bucket, and the log into the local tree."""
