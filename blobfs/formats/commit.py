@@ -1,101 +1,134 @@
 """Name what a commit says: resolved rows and deltas, in the order in which they apply.
 
-Replay is blind (L1): it applies operations and decides nothing.
+Replay is blind (L1): it applies operations and decides nothing. `formats.entry` spells all of
+this in bytes; an operation that it does not know stops a reader, since a tree that skipped it
+would differ from everybody else's. Hence an operation never gains a field: a new need is a new
+tag.
 """
 
 import msgspec
 
-from blobfs.formats.rows import FileContent, Kind
+from blobfs.formats.rows import (
+    DeviceField,
+    Extent,
+    FileContent,
+    InodeField,
+    Kind,
+    ModeField,
+    NameField,
+    OptionalInodeField,
+    OwnerField,
+    PrefixField,
+    SeqField,
+    SizeField,
+    TimeField,
+    VersionField,
+    XattrValueField,
+)
 from blobfs.types import ClientId, InodeNo, PackName, Seq
 
 
-class Grant(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Grant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
     """The author takes the inode numbers `first` up to, not including, `stop` for itself (M1)."""
 
-    first: int
-    stop: int
+    first: InodeField
+    stop: InodeField
 
 
-class NewInode(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """An inode that was not there, without names and without content yet (nlink 0, folders 1)."""
+class NewInode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """An inode that was not there, without names and without content yet (nlink 0, folders 1).
 
-    inode: InodeNo
+    Inode 1 is the root: a folder like any other, made by the first entry that names something
+    in it.
+    """
+
+    inode: InodeField
     kind: Kind
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    ctime_ns: int
-    rdev: int = 0
-    prefix: str | None = None
-    parent: InodeNo = InodeNo(0)
+    mode: ModeField
+    uid: OwnerField
+    gid: OwnerField
+    mtime_ns: TimeField
+    ctime_ns: TimeField
+    rdev: DeviceField = 0
+    prefix: PrefixField | None = None
+    parent: OptionalInodeField = InodeNo(0)
 
 
-class SetContent(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class SetContent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
     """The content of an inode from now on; `base` is the `content_seq` it was made from (C2)."""
 
-    inode: InodeNo
-    size_bytes: int
+    inode: InodeField
+    size_bytes: SizeField
     content: FileContent
-    base: Seq
+    base: SeqField
 
 
-class SetAttributes(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class SetAttributes(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4
+):
     """Attributes from now on; None leaves one as it is."""
 
-    inode: InodeNo
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    mtime_ns: int | None = None
-    ctime_ns: int | None = None
+    inode: InodeField
+    mode: ModeField | None = None
+    uid: OwnerField | None = None
+    gid: OwnerField | None = None
+    mtime_ns: TimeField | None = None
+    ctime_ns: TimeField | None = None
 
 
-class SetXattr(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class SetXattr(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
     """An extended attribute from now on; value None removes it."""
 
-    inode: InodeNo
-    name: bytes
-    value: bytes | None
+    inode: InodeField
+    name: NameField
+    value: XattrValueField | None
 
 
-class AddLinks(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """`delta` dirents more lead to the inode. One whose nlink comes to 0 goes, with its row."""
+class AddLinks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """`delta` dirents more lead to the inode.
 
-    inode: InodeNo
-    delta: int
+    An inode that is no folder and whose nlink is 0 when the whole entry has been applied goes,
+    with its row.
+    """
+
+    inode: InodeField
+    delta: TimeField
 
 
-class PutDirent(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """A name from now on. `replaces` is the inode that it led to before, 0 for none."""
+class PutDirent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+    """A name from now on. `replaces` is the inode that it led to before, 0 for none.
 
-    parent: InodeNo
-    name: bytes
-    inode: InodeNo
+    Nothing else follows from it: links are counted by `AddLinks`, a replaced folder goes by
+    `DropFolder`.
+    """
+
+    parent: InodeField
+    name: NameField
+    inode: InodeField
     kind: Kind
-    replaces: InodeNo = InodeNo(0)
-    shadows: str = ""
+    replaces: OptionalInodeField = InodeNo(0)
+    shadows: VersionField = ""
 
 
-class DropDirent(msgspec.Struct, frozen=True, array_like=True, tag=8):
+class DropDirent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
     """A name is gone; it led to `inode`."""
 
-    parent: InodeNo
-    name: bytes
-    inode: InodeNo
+    parent: InodeField
+    name: NameField
+    inode: InodeField
 
 
-class DropFolder(msgspec.Struct, frozen=True, array_like=True, tag=9):
+class DropFolder(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=9):
     """A directory's inode is gone; it was empty."""
 
-    inode: InodeNo
+    inode: InodeField
 
 
-class MoveFolder(msgspec.Struct, frozen=True, array_like=True, tag=10):
+class MoveFolder(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=10):
     """A directory lies in `parent` from now on (C5)."""
 
-    inode: InodeNo
-    parent: InodeNo
+    inode: InodeField
+    parent: InodeField
 
 
 Operation = (
@@ -112,6 +145,17 @@ Operation = (
 )
 
 
+class UsedPack(msgspec.Struct, frozen=True, array_like=True):
+    """A pack that a commit refers to.
+
+    `brought_bytes` is the size of its body if this commit brought it, 0 if it was there before:
+    `check` compares it with a listing, and sums tell what a commit cost.
+    """
+
+    name: PackName
+    brought_bytes: int = 0
+
+
 class Counters(msgspec.Struct, frozen=True, array_like=True):
     """What the tree holds after the entry (L9), so that divergence is noticed."""
 
@@ -121,20 +165,30 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     """XOR of the XXH3-128 of `parent (8 bytes, big endian) | name | inode (8)` of every dirent."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One commit: what lies under `log/<seq>`."""
+class Entry(msgspec.Struct, frozen=True):
+    """One commit: what lies under `log/<seq>`.
+
+    A list of operations that is too long for an entry lies in chunks: then `operations` is
+    empty, and `operation_parts` names the chunks, in order, which `formats.entry` decodes one
+    by one. Likewise `pack_parts` for the packs beyond those in `packs`.
+    """
 
     seq: Seq
     previous: bytes
     """SHA-256 of the entry before; of `volume` for the first: 32 bytes."""
     client: ClientId
     counter: int
-    """Commits of this client, this one included."""
+    """Commits of this client, this one included: 1 for its first."""
     time_ns: int
     """Later than that of the entry before, by 1 ms at least."""
-    operations: tuple[Operation, ...]
-    packs: tuple[PackName, ...] = ()
-    """All packs that operations refer to, directly or through extent lists."""
-    stored_bytes: int = 0
-    """Bytes of the packs that this commit brought."""
+    operations: tuple[Operation, ...] = ()
+    packs: tuple[UsedPack, ...] = ()
+    """All packs that operations refer to, directly or through extent lists, each once."""
     counters: Counters | None = None
+    operation_parts: tuple[Extent, ...] = ()
+    pack_parts: tuple[Extent, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the packs in `packs` that this commit brought."""
+        return sum(pack.brought_bytes for pack in self.packs)

@@ -1,19 +1,46 @@
 """Name the rows of a volume's tree: dirents and inodes, as the log and the local tree hold them.
 
-Values only; `formats.commit` turns what changes them into bytes.
+Values only; `formats.entry` turns what changes them into bytes. The limits that stand beside the
+types are part of the format: decoders refuse what exceeds them.
 """
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from blobfs.types import ChunkId, InodeNo, PackName, Seq
+from blobfs.types import MIB, ChunkId, InodeNo, PackName, Seq
 
 INLINE_BYTES = 1024
-"""Content up to this size rides in the row itself."""
+"""Content up to this size rides in the row itself: what writers do."""
+
+MOST_INLINE_BYTES = 4096
+"""What readers accept in a row: also the longest target of a symbolic link."""
+
+MOST_CHUNK_BYTES = 16 * MIB
+"""Of a chunk's plain bytes: what a reader has to hold at once to verify it."""
+
+MOST_PACK_BYTES = 64 * MIB
+"""Of a pack's body: what a single PUT carries."""
+
+MOST_FILE_BYTES = (1 << 63) - 1
 
 NO_CHUNK = ChunkId(b"")
 NO_PACK = PackName(b"")
+
+InodeField = Annotated[InodeNo, Meta(ge=1, le=(1 << 63) - 1)]
+OptionalInodeField = Annotated[InodeNo, Meta(ge=0, le=(1 << 63) - 1)]
+SeqField = Annotated[Seq, Meta(ge=0, le=(1 << 63) - 1)]
+SizeField = Annotated[int, Meta(ge=0, le=MOST_FILE_BYTES)]
+TimeField = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+ModeField = Annotated[int, Meta(ge=0, le=0o7777)]
+OwnerField = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+DeviceField = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+NameField = Annotated[bytes, Meta(min_length=1, max_length=255)]
+PrefixField = Annotated[str, Meta(max_length=1024)]
+VersionField = Annotated[str, Meta(max_length=1024)]
+XattrValueField = Annotated[bytes, Meta(max_length=65536)]
 
 
 class Kind(enum.IntEnum):
@@ -24,13 +51,15 @@ class Kind(enum.IntEnum):
     SYMLINK = 3
     FIFO = 4
     SOCKET = 5
+    CHARACTER_DEVICE = 6
+    BLOCK_DEVICE = 7
 
 
 class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run of a file's bytes: one whole chunk and where it lies, or a hole.
 
     The extents of a file follow each other without a gap. A chunk's plain bytes are exactly
-    `length_bytes`; a hole (`chunk` empty) reads as zeros.
+    `length_bytes`, 16 MiB at most; a hole (`chunk` empty) reads as zeros and has any length.
     """
 
     length_bytes: int
@@ -39,6 +68,7 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     offset: int = 0
     """Of the stored frame, in the pack."""
     stored_bytes: int = 0
+    """Of the frame; equal to `length_bytes` when it is stored raw."""
 
     @property
     def is_hole(self) -> bool:
@@ -46,21 +76,36 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Inline(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """The bytes themselves: a small file, or the target of a symbolic link."""
+    """The bytes themselves, all of them: a small file, or the target of a symbolic link."""
 
     data: bytes
 
 
 class Extents(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The extents of a file, in order."""
+    """The extents of a file, in order; their lengths sum up to its size."""
 
     extents: tuple[Extent, ...]
 
 
-class ExtentList(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Where the extents of a file with many of them lie: chunks that together hold the list."""
+class ListPart(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a long list of extents.
 
-    parts: tuple[Extent, ...]
+    `chunk` names the chunk whose plain bytes are the piece (`formats.extent_list`); its
+    extents cover the `covered_bytes` of the file that follow those of the part before.
+    """
+
+    covered_bytes: int
+    chunk: Extent
+
+
+class ExtentList(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Where the extents of a file with many of them lie, part by part, in order.
+
+    What the parts cover sums up to the file's size, so that a reader loads the parts that it
+    needs; a part that a change left alone keeps its bytes, hence its chunk.
+    """
+
+    parts: tuple[ListPart, ...]
 
 
 FileContent = Inline | Extents | ExtentList
