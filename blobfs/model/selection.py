@@ -11,10 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from blobfs.model.changes import DirentKey
 from blobfs.types import InodeNo
-
-Name = tuple[InodeNo, bytes]
-"""A dirent's key: directory and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Selection:
     """Rows that can be committed together, oldest first."""
 
     inodes: tuple[InodeNo, ...]
-    names: tuple[Name, ...]
+    names: tuple[DirentKey, ...]
 
     def __bool__(self) -> bool:
         return bool(self.inodes or self.names)
@@ -52,7 +50,7 @@ class Selection:
 @dataclass(slots=True)
 class _Group:
     inodes: list[InodeNo] = field(default_factory=list)
-    names: list[Name] = field(default_factory=list)
+    names: list[DirentKey] = field(default_factory=list)
     needs: set[InodeNo] = field(default_factory=set)
     since_s: float = 0.0
     unsaved_bytes: int = 0
@@ -60,7 +58,7 @@ class _Group:
 
 
 def select(
-    inodes: Mapping[InodeNo, InodeState], names: Mapping[Name, NameState], most_bytes: int
+    inodes: Mapping[InodeNo, InodeState], names: Mapping[DirentKey, NameState], most_bytes: int
 ) -> Selection:
     """Return the oldest groups that need not wait, of about `most_bytes` of unsaved content.
 
@@ -86,7 +84,7 @@ def select(
 
 
 def _groups(
-    inodes: Mapping[InodeNo, InodeState], names: Mapping[Name, NameState]
+    inodes: Mapping[InodeNo, InodeState], names: Mapping[DirentKey, NameState]
 ) -> dict[InodeNo, _Group]:
     """Return the groups by the inode that stands for each."""
     sets = _DisjointSets()

@@ -1,0 +1,145 @@
+"""Say in operations what changed between the replayed tree and the unsaved rows. Pure.
+
+What happened in between does not matter: a file that was written, renamed and written again is
+one new content under one new name. The order is the one in which replay can apply them: an inode
+exists before a name leads to it, and is without names before it goes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from blobfs.formats.commit import (
+    AddLinks,
+    DropDirent,
+    DropFolder,
+    MoveFolder,
+    NewInode,
+    Operation,
+    PutDirent,
+    SetAttributes,
+    SetContent,
+    SetXattr,
+)
+from blobfs.formats.rows import EMPTY, DirentRow, FileContent, Inline, InodeRow, Kind
+from blobfs.model.changes import DirentKey, LocalDirent, LocalInode
+from blobfs.types import InodeNo, Seq
+
+NO_INODE = InodeNo(0)
+
+Xattrs = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InodeChange:
+    """One inode, before and after. `after` None: gone, or about to go with its last handle.
+
+    `content` is what was staged of a file whose bytes changed, None where they did not.
+    """
+
+    inode: InodeNo
+    before: InodeRow | None
+    after: LocalInode | None
+    content: FileContent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameChange:
+    """One dirent, before and after; None where there is none."""
+
+    name: DirentKey
+    before: DirentRow | None
+    after: LocalDirent | None
+
+
+def operations_for(
+    inodes: Iterable[InodeChange], names: Iterable[NameChange]
+) -> tuple[Operation, ...]:
+    """Return the operations that turn every `before` into its `after`, in order of replay."""
+    made: list[Operation] = []
+    set_later: list[Operation] = []
+    gone: list[Operation] = []
+    for change in inodes:
+        if change.after is None:
+            gone.extend(_going(change))
+        elif change.before is None:
+            made.extend(_making(change.inode, change.after, change.content))
+        else:
+            set_later.extend(_changing(change.inode, change.before, change.after, change.content))
+    named = list(names)
+    dropped = (drop for change in named for drop in _dropping(change))
+    put = (name for change in named for name in _putting(change))
+    return (*made, *dropped, *put, *set_later, *gone)
+
+
+def _making(inode: InodeNo, after: LocalInode, content: FileContent | None) -> Iterator[Operation]:
+    yield NewInode(
+        inode=inode,
+        kind=after.kind,
+        mode=after.mode,
+        uid=after.uid,
+        gid=after.gid,
+        mtime_ns=after.mtime_ns,
+        ctime_ns=after.ctime_ns,
+        rdev=after.rdev,
+        prefix=after.prefix,
+        parent=after.parent if after.kind == Kind.FOLDER else NO_INODE,
+    )
+    if after.kind == Kind.SYMLINK:
+        content = Inline(after.target)
+    if content is not None and content != EMPTY:
+        yield SetContent(inode, after.size_bytes, content, Seq(0))
+    yield from _xattrs(inode, (), after.xattrs)
+    if after.kind != Kind.FOLDER:
+        yield AddLinks(inode, after.nlink)
+
+
+def _changing(
+    inode: InodeNo, before: InodeRow, after: LocalInode, content: FileContent | None
+) -> Iterator[Operation]:
+    if content is not None:
+        yield SetContent(inode, after.size_bytes, content, before.content_seq)
+    changed = {
+        field: getattr(after, field)
+        for field in ("mode", "uid", "gid", "mtime_ns", "ctime_ns")
+        if getattr(after, field) != getattr(before, field)
+    }
+    if changed:
+        yield SetAttributes(inode, **changed)
+    yield from _xattrs(inode, before.xattrs, after.xattrs)
+    if after.kind == Kind.FOLDER:
+        if after.parent != before.parent:
+            yield MoveFolder(inode, after.parent)
+    elif after.nlink != before.nlink:
+        yield AddLinks(inode, after.nlink - before.nlink)
+
+
+def _going(change: InodeChange) -> Iterator[Operation]:
+    if change.before is None:
+        return  # nobody but us has ever heard of it
+    if change.before.kind == Kind.FOLDER:
+        yield DropFolder(change.inode)
+    else:
+        yield AddLinks(change.inode, -change.before.nlink)
+
+
+def _xattrs(inode: InodeNo, before: Xattrs, after: Xattrs) -> Iterator[Operation]:
+    was: Mapping[bytes, bytes] = dict(before)
+    now: Mapping[bytes, bytes] = dict(after)
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) != now.get(name):
+            yield SetXattr(inode, name, now.get(name))
+
+
+def _dropping(change: NameChange) -> Iterator[Operation]:
+    if change.after is None and change.before is not None:
+        parent, name = change.name
+        yield DropDirent(parent, name, change.before.inode)
+
+
+def _putting(change: NameChange) -> Iterator[Operation]:
+    before, after = change.before, change.after
+    if after is None or (before is not None and before.inode == after.inode):
+        return
+    parent, name = change.name
+    replaces = NO_INODE if before is None else before.inode
+    yield PutDirent(parent, name, after.inode, after.kind, replaces, after.shadows)
