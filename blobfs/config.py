@@ -20,6 +20,8 @@ from blobfs.types import GIB, KIB, MIB
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+Durability = Literal["local", "remote"]
+"""What fsync promises: the bytes are on this disk, or committed in the bucket."""
 
 
 class MountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +38,15 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     runtime_dir: Path
     """Where the control sockets of all mounts of this user are."""
     read_only: bool = False
+    read_write: bool = False
+    """Writing is asked for: refuse to mount where it is not possible."""
+    durability: Durability = "local"
+    unsaved_size_bytes: int | None = None
+    """Most room for what is not in the bucket yet; None: all that leaves 5 % of the disk free."""
+    settle_s: float = 0.5
+    """How long after its last close a file is saved."""
+    single_writer: bool = False
+    """The user answers for it that nobody else writes: the store cannot keep two apart."""
     native_ttl_s: float = 60
     cache_size_bytes: int = 20 * GIB
     memory_bytes: int = 256 * MIB
@@ -191,6 +202,11 @@ class Setting:
 
 SETTINGS = (
     Setting("read-only", "read_only", parse_switch),
+    Setting("read-write", "read_write", parse_switch),
+    Setting("durability", "durability", _one_of(get_args(Durability))),
+    Setting("unsaved-size", "unsaved_size_bytes", _at_least(16 * MIB, "16MiB", parse_size)),
+    Setting("settle", "settle_s", parse_duration_s),
+    Setting("single-writer", "single_writer", parse_switch),
     Setting("native-ttl", "native_ttl_s", parse_duration_s),
     Setting("cache-size", "cache_size_bytes", _at_least(MIB, "1MiB", parse_size)),
     Setting("memory", "memory_bytes", _at_least(16 * MIB, "16MiB", parse_size)),
