@@ -6,7 +6,10 @@ would differ from everybody else's. Hence an operation never gains a field: a ne
 tag.
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from blobfs.formats.rows import (
     DeviceField,
@@ -18,14 +21,16 @@ from blobfs.formats.rows import (
     NameField,
     OptionalInodeField,
     OwnerField,
+    PackBytesField,
+    PackNameField,
     PrefixField,
     SeqField,
+    SignedField,
     SizeField,
-    TimeField,
     VersionField,
     XattrValueField,
 )
-from blobfs.types import ClientId, InodeNo, PackName, Seq
+from blobfs.types import ClientId, InodeNo, Seq
 
 
 class Grant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
@@ -47,8 +52,8 @@ class NewInode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     mode: ModeField
     uid: OwnerField
     gid: OwnerField
-    mtime_ns: TimeField
-    ctime_ns: TimeField
+    mtime_ns: SignedField
+    ctime_ns: SignedField
     rdev: DeviceField = 0
     prefix: PrefixField | None = None
     parent: OptionalInodeField = InodeNo(0)
@@ -72,8 +77,8 @@ class SetAttributes(
     mode: ModeField | None = None
     uid: OwnerField | None = None
     gid: OwnerField | None = None
-    mtime_ns: TimeField | None = None
-    ctime_ns: TimeField | None = None
+    mtime_ns: SignedField | None = None
+    ctime_ns: SignedField | None = None
 
 
 class SetXattr(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
@@ -92,7 +97,7 @@ class AddLinks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     """
 
     inode: InodeField
-    delta: TimeField
+    delta: SignedField
 
 
 class PutDirent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
@@ -152,16 +157,16 @@ class UsedPack(msgspec.Struct, frozen=True, array_like=True):
     `check` compares it with a listing, and sums tell what a commit cost.
     """
 
-    name: PackName
-    brought_bytes: int = 0
+    name: PackNameField
+    brought_bytes: PackBytesField = 0
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):
     """What the tree holds after the entry (L9), so that divergence is noticed."""
 
-    inodes: int
-    content_bytes: int
-    dirents_digest: bytes
+    inodes: SizeField
+    content_bytes: SizeField
+    dirents_digest: Annotated[bytes, Meta(min_length=16, max_length=16)]
     """XOR of the XXH3-128 of `parent (8 bytes, big endian) | name | inode (8)` of every dirent."""
 
 
