@@ -8,7 +8,8 @@ from pathlib import Path
 
 # Imported for what they register.
 import benchmarks.listing
-import benchmarks.reading  # noqa: F401
+import benchmarks.reading
+import benchmarks.writing  # noqa: F401
 from benchmarks.figures import Outcome, as_json, rows, summary
 from benchmarks.lab import Lab, open_lab
 from benchmarks.machine import NotMeasurable

@@ -36,11 +36,17 @@ class Lab:
         self._bucket: Bucket | None = None
         self._filled: set[str] = set()
 
-    def home(self, prefix: str) -> AbstractContextManager[Home]:
+    @property
+    def folder(self) -> Path:
+        """A temporary folder, gone at the end of the run."""
+        return self._folder
+
+    def home(self, prefix: str, *, writable: bool = False) -> AbstractContextManager[Home]:
         """Return a new home that mounts `prefix` of the bucket, through the relay."""
         bucket = self._started()
-        source = f"{bucket.source}/{prefix}"
-        return fresh_home(self._next_folder(), source, bucket.options, bucket.env)
+        mode = "--read-write" if writable else "--read-only"
+        options = (mode, *bucket.options)
+        return fresh_home(self._next_folder(), f"{bucket.source}/{prefix}", options, bucket.env)
 
     @contextmanager
     def cold_mount(self, prefix: str) -> Iterator[Mount]:
@@ -51,7 +57,11 @@ class Lab:
     @contextmanager
     def folder_mount(self, folder: Path) -> Iterator[Mount]:
         """Mount a folder store where nothing of it has ever been listed."""
-        with fresh_home(self._next_folder(), f"file://{folder}") as home, home.mount() as mount:
+        source = f"file://{folder}"
+        with (
+            fresh_home(self._next_folder(), source, ("--read-only",)) as home,
+            home.mount() as mount,
+        ):
             yield mount
 
     def bucket(self) -> Bucket:

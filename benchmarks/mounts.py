@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import run, seconds
+from blobfs.control.client import mount_statuses
+from blobfs.control.registry import registrations
 
 BLOBFS = Path(sys.executable).parent / "blobfs"
 END_WITHIN_S = 10.0
@@ -34,18 +36,19 @@ class Home:
         folders = {"XDG_CACHE_HOME": self.cache}
         folders |= {f"XDG_{kind}_HOME": root / kind.lower() for kind in ("STATE", "CONFIG")}
         folders["XDG_RUNTIME_DIR"] = root / "runtime"
+        self.runtime = root / "runtime" / "blobfs"
         for folder in (self.mountpoint, *folders.values()):
             folder.mkdir(parents=True, mode=0o700)
         self._env = {**os.environ, **env, **{name: str(path) for name, path in folders.items()}}
 
     @contextmanager
     def mount(self) -> Iterator["Mount"]:
-        """Mount read-only; unmount at the end, and check that nothing is left.
+        """Mount; unmount at the end, and check that nothing is left.
 
         Raises:
             RuntimeError: `blobfs` failed, or mount or daemon are still there.
         """
-        command = ("mount", self._source, str(self.mountpoint), "--read-only", *self._options)
+        command = ("mount", self._source, str(self.mountpoint), *self._options)
         mounted_in_s = seconds(self.blobfs, *command)
         try:
             mount = Mount(self, mounted_in_s)
@@ -97,6 +100,11 @@ class Mount:
     def requests(self) -> int:
         """Return how many requests the store has been sent."""
         return sum(self.status()["store"]["requests"].values())
+
+    def is_saved(self) -> bool:
+        """Return whether all that was written is committed in the bucket."""
+        (status,) = mount_statuses(self._home.runtime, registrations(self._home.runtime))
+        return status.safe is True
 
     def kernel_reads(self) -> int:
         """Return how many READ requests the kernel has sent."""

@@ -21,6 +21,7 @@ from blobfs.types import ByteRange
 DELAY_MS = 20
 PARALLEL_GETS = 16
 PARALLEL_PUTS = 16
+PARALLEL_PIECES = 8
 ROUND_TRIPS = 20
 LISTENS_WITHIN_S = 5.0
 _RELAY_SOURCE = Path(__file__).parent / "slowlink.c"
@@ -65,6 +66,15 @@ class Bucket:
     def put_random(self, key: str, size_bytes: int) -> None:
         """Put an object of bytes that nothing can compress."""
         obstore.put(self.client(self.near), key, os.urandom(size_bytes))
+
+    def put_in_parallel(self, key: str, body: bytes, piece_bytes: int) -> float:
+        """Put `body` as objects of `piece_bytes`, 8 at a time; return how long it took."""
+        store = self.client(self.far)
+        pieces = [body[start : start + piece_bytes] for start in range(0, len(body), piece_bytes)]
+        put = partial(obstore.put, store, use_multipart=False)
+        with ThreadPoolExecutor(PARALLEL_PIECES) as threads:
+            keys = [f"{key}/{number}" for number in range(len(pieces))]
+            return seconds(lambda: list(threads.map(put, keys, pieces)))
 
     def get_in_parallel(self, key: str, size_bytes: int) -> None:
         """Fetch an object by 16 ranged GETs at a time: the most that a client can hope for."""

@@ -66,6 +66,33 @@ class OddKeys(msgspec.Struct, frozen=True):
     names: tuple[OddKey, ...] = ()
 
 
+class UnsavedStatus(msgspec.Struct, frozen=True):
+    """What is on this machine alone."""
+
+    files: int = 0
+    bytes: int = 0
+    oldest_s: float = 0.0
+    """How long the oldest of it has been waiting."""
+    uploading_files: int = 0
+    uploaded_bytes: int = 0
+    """Of what is under way, how much the store has already."""
+    room_bytes: int = 0
+    """How much more can be taken in before writers wait."""
+    problem: str | None = None
+    """Why saving does not get on, if it does not."""
+    damaged: tuple[str, ...] = ()
+    """What the disk lost of it, in words."""
+
+
+class CommitStatus(msgspec.Struct, frozen=True):
+    """The last commit of this client."""
+
+    seq: int
+    age_s: float
+    files: int
+    bytes: int
+
+
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """What the file system of one mount measures of itself."""
 
@@ -75,6 +102,10 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     listings: ListingsStatus
     odd_keys: OddKeys = OddKeys()
     open_files: int
+    unsaved: UnsavedStatus | None = None
+    seq: int | None = None
+    last_commit: CommitStatus | None = None
+    read_only_reason: str | None = None
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +126,15 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     listings: ListingsStatus | None = None
     odd_keys: OddKeys | None = None
     open_files: int | None = None
+    unsaved: UnsavedStatus | None = None
+    """None: the mount is read-only, or its daemon does not answer."""
+    seq: int | None = None
+    """The newest commit of the volume that is shown; None: there is no volume."""
+    safe: bool | None = None
+    """Whether everything is in the bucket; None: nobody knows."""
+    last_commit: CommitStatus | None = None
+    read_only_reason: str | None = None
+    """Why nothing can be written, where nobody asked for `--read-only`."""
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
