@@ -8,7 +8,6 @@ and those that queued up meanwhile share one commit.
 
 import contextlib
 import enum
-import errno
 import logging
 import queue
 import threading
@@ -19,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import lmdb
 import trio
 
-from blobfs.errors import BlobfsError, Damaged, LocalFault
+from blobfs.errors import BlobfsError, Damaged, LocalFault, NoRoom
 
 T = TypeVar("T")
 
@@ -250,13 +249,6 @@ _DAMAGE = (
     lmdb.PanicError,
     lmdb.VersionMismatchError,
 )
-
-
-class NoRoom(LocalFault):
-    """The map, or the disk under it, is full."""
-
-    errno = errno.ENOSPC
-    hint = "make room on the disk of the state folder (--state-dir)"
 
 
 def _translated(error: lmdb.Error) -> BlobfsError:

@@ -17,7 +17,8 @@ another try may help; the message carries the detail, values last.
     ├── Unsupported         the store or the format cannot do this
     ├── ReadOnly            writing is not possible here
     ├── InUse               somebody else holds what we need
-    └── LocalFault          this machine lacks something: FUSE, a tool, room on the disk
+    └── LocalFault          this machine lacks something: FUSE, a tool
+        └── NoRoom          the disk, or the room given to unsaved data, is full
 
 Exit codes: 0 done, 1 kept free for "something is unsaved", 2 usage, 3 not found,
 4 access denied, 5 unreachable, 6 in use, 7 changed meanwhile, 8 this machine lacks
@@ -125,3 +126,10 @@ class LocalFault(BlobfsError):
     """This machine lacks something that is needed: FUSE, a tool, room on the disk."""
 
     errno, exit_code = _errno.EIO, 8
+
+
+class NoRoom(LocalFault):
+    """The disk, or the room given to unsaved data, is full; what was accepted before stays."""
+
+    errno = _errno.ENOSPC
+    hint = "make room on the disk of the state folder (--state-dir)"
