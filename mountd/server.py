@@ -17,6 +17,8 @@ from blobfs.control.messages import (
     Request,
     StatusReply,
     StatusRequest,
+    SyncReply,
+    SyncRequest,
     Unmounted,
     as_failure,
     decode_request,
@@ -36,6 +38,14 @@ class Control(Protocol):
     """What can be asked of a mount."""
 
     def status(self) -> MountStatus: ...
+
+    def sync(self, upto: int | None) -> SyncReply:
+        """Hurry saving what was changed up to `upto` (None: up to now); say how far it is.
+
+        Raises:
+            ReadOnly: nothing can be saved through this mount.
+        """
+        ...
 
     async def unmount(self) -> None:
         """Detach the mount, unless it is busy.
@@ -109,6 +119,8 @@ async def _answer(request: Request, control: Control) -> bytes:
 async def _reply(request: Request, control: Control) -> Reply:
     if isinstance(request, StatusRequest):
         return StatusReply(mount=control.status())
+    if isinstance(request, SyncRequest):
+        return control.sync(request.upto)
     await control.unmount()
     return Unmounted()
 

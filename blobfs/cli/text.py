@@ -16,6 +16,11 @@ def size(count_bytes: int) -> str:
     return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def count(number: int, thing: str) -> str:
+    """Write a number of things: `1 file`, `1,200 files`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def duration(seconds: float) -> str:
     """Write a duration by its two largest units: `2 h 5 min`."""
     minutes, whole_s = divmod(int(seconds), 60)

@@ -19,6 +19,8 @@ from blobfs.control.messages import (
     State,
     StatusReply,
     StatusRequest,
+    SyncReply,
+    SyncRequest,
     Unmounted,
     UnmountRequest,
     as_error,
@@ -71,6 +73,22 @@ def request_unmount(runtime: Path, mount: Registration) -> None:
         raise as_error(reply)
     if not isinstance(reply, Unmounted):
         raise Unsupported(f"the daemon answered something else. reply={type(reply).__name__}")
+
+
+def request_sync(runtime: Path, mount: Registration, upto: int | None = None) -> SyncReply:
+    """Ask the daemon to save what it has, up to `upto` (None: up to now), and how far it is.
+
+    Raises:
+        Unreachable: the daemon does not answer.
+        NotFound: the daemon has ended.
+        BlobfsError: what the daemon met, for example that the mount is read-only.
+    """
+    reply = ask(runtime, mount.mountpoint, SyncRequest(upto=upto), STATUS_WITHIN_S)
+    if isinstance(reply, Failure):
+        raise as_error(reply)
+    if not isinstance(reply, SyncReply):
+        raise Unsupported(f"the daemon answered something else. reply={type(reply).__name__}")
+    return reply
 
 
 def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Reply:

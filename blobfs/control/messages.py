@@ -156,8 +156,26 @@ class UnmountRequest(_Message, frozen=True, tag="unmount"):
     """Asks to detach the mount, then to end; the answer is `Unmounted` or a `Failure`."""
 
 
+class SyncRequest(_Message, frozen=True, tag="sync"):
+    """Asks to save all that was acknowledged so far, and how far that is.
+
+    Without `upto` it begins one; the reply says which `upto` to ask for again, until it is done.
+    """
+
+    upto: int | None = None
+
+
 class StatusReply(_Message, frozen=True, tag="status"):
     mount: MountStatus
+
+
+class SyncReply(_Message, frozen=True, tag="sync"):
+    """How far saving is: nothing changed up to `upto` is unsaved once it is `done`."""
+
+    upto: int
+    done: bool
+    seq: int
+    unsaved: UnsavedStatus
 
 
 class Unmounted(_Message, frozen=True, tag="unmounted"):
@@ -176,8 +194,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     """The daemon's first word on its start-up pipe: the mount can be used."""
 
 
-Request = StatusRequest | UnmountRequest
-Reply = StatusReply | Unmounted | Failure
+Request = StatusRequest | SyncRequest | UnmountRequest
+Reply = StatusReply | SyncReply | Unmounted | Failure
 StartReport = Ready | Failure
 
 

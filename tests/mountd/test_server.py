@@ -17,8 +17,11 @@ from blobfs.control.messages import (
     Reply,
     StatusReply,
     StatusRequest,
+    SyncReply,
+    SyncRequest,
     Unmounted,
     UnmountRequest,
+    UnsavedStatus,
     decode_reply,
     encode,
 )
@@ -40,6 +43,10 @@ class FakeControl:
 
     def status(self) -> MountStatus:
         return self._status
+
+    def sync(self, upto: int | None) -> SyncReply:
+        unsaved = UnsavedStatus(files=1)
+        return SyncReply(upto=7 if upto is None else upto, done=upto == 7, seq=3, unsaved=unsaved)
 
     async def unmount(self) -> None:
         self._unmount()
@@ -92,6 +99,17 @@ async def test_several_requests_on_one_line(home: Home) -> None:
         line = encode(StatusRequest())
         await client.send_all(line[:7])
         assert await say(client, line[7:]) == StatusReply(mount=STATUS)
+
+
+async def test_saving_is_asked_for_and_then_asked_about(home: Home) -> None:
+    """`blobfs sync` would chase a program that writes on and on, and never return."""
+    async with talking(home, FakeControl()) as client:
+        begun = await say(client, encode(SyncRequest()))
+        assert isinstance(begun, SyncReply)
+        assert (begun.upto, begun.done) == (7, False)
+        done = await say(client, encode(SyncRequest(upto=begun.upto)))
+        assert isinstance(done, SyncReply)
+        assert done.done
 
 
 async def test_a_busy_mount_says_why(home: Home) -> None:
