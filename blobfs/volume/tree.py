@@ -1,0 +1,216 @@
+"""Keep the replayed tree of a volume: what its log says, as rows on the local disk.
+
+It changes by replay alone (L1); what is local and unsaved lies over it, elsewhere. All of it can
+be made anew from the bucket, so a damaged one, or one of another volume, is begun again.
+
+Concurrency: methods that are not async may be called at any moment and see one moment; each
+takes a few microseconds. An entry appears whole.
+"""
+
+import contextlib
+import logging
+import shutil
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from blobfs.database import Database, Sync, Writer, open_database
+from blobfs.errors import Damaged
+from blobfs.formats.commit import Counters, Entry
+from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.model.chain import Landed, Position
+from blobfs.types import GIB, ChunkId, ClientId, InodeNo, PackName, Seq
+from blobfs.volume.tree_replay import read_state, rehearse, replay
+from blobfs.volume.tree_rows import (
+    FORMAT,
+    TABLES,
+    ClientState,
+    GrantedRange,
+    LogState,
+    Place,
+    decode_client,
+    decode_dirent,
+    decode_inode,
+    decode_place,
+    decode_range,
+    decode_seq,
+    dirent_key,
+    encode,
+    first_state,
+    number_key,
+)
+
+log = logging.getLogger("blobfs.tree")
+
+MAP_BYTES = 256 * GIB
+
+
+class Tree:
+    """The tables of `tree_rows`. Made by `open_tree`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- how far it is ---------------------------------------------------------------
+
+    @property
+    def state(self) -> LogState:
+        """How far the log was replayed, and what its entries add up to."""
+        with self._database.read() as reader:
+            return read_state(reader)
+
+    @property
+    def position(self) -> Position:
+        """The last entry that was replayed: where `Log.newer` goes on, and L3 rebases on."""
+        return self.state.position
+
+    def counters(self) -> Counters:
+        """Return how many inodes and bytes there are, and the digest of all names (L9)."""
+        return self.state.counters
+
+    # -- the tree --------------------------------------------------------------------
+
+    def inode(self, number: InodeNo) -> InodeRow | None:
+        """Return the inode, None where the volume has none of this number."""
+        with self._database.read() as reader:
+            row = reader.get("inodes", number_key(number))
+        return None if row is None else decode_inode(row)
+
+    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:
+        """Return what the name leads to, None where the volume says nothing of it."""
+        with self._database.read() as reader:
+            row = reader.get("dirents", dirent_key(parent, name))
+        return None if row is None else decode_dirent(row)
+
+    def dirents(
+        self, parent: InodeNo, after: bytes = b"", at_most: int = 1000
+    ) -> list[tuple[bytes, DirentRow]]:
+        """Return the names of a directory behind `after`, in order of their bytes.
+
+        Fewer than `at_most`: these are the last.
+        """
+        start = dirent_key(parent, after + b"\0" if after else b"")
+        with self._database.read() as reader:
+            found = reader.range("dirents", start, number_key(parent + 1))
+            rows = zip(range(at_most), found, strict=False)
+            return [(key[8:], decode_dirent(row)) for _, (key, row) in rows]
+
+    def has_dirents(self, parent: InodeNo) -> bool:
+        """Return whether the directory has any name in the volume."""
+        return bool(self.dirents(parent, at_most=1))
+
+    # -- chunks and packs ------------------------------------------------------------
+
+    def chunk(self, chunk: ChunkId) -> Extent | None:
+        """Return where the volume has this chunk already, None where it is not known to."""
+        with self._database.read() as reader:
+            row = reader.get("chunks", chunk)
+        if row is None:
+            return None
+        place = decode_place(row)
+        return Extent(place.length_bytes, chunk, place.pack, place.offset, place.stored_bytes)
+
+    def pack_last_seq(self, pack: PackName) -> Seq | None:
+        """Return the last entry that refers to the pack, None where none does."""
+        with self._database.read() as reader:
+            row = reader.get("packs", pack)
+        return None if row is None else decode_seq(row)
+
+    async def note_chunks(self, extents: Iterable[Extent]) -> None:
+        """Remember where chunks lie that no entry spells out: those of long extent lists."""
+        await self._database.write(partial(_note_chunks, extents=tuple(extents)))
+
+    # -- clients and numbers ---------------------------------------------------------
+
+    def client(self, client: ClientId) -> ClientState | None:
+        """Return the last commit of a client, None where it has none (L3, L6)."""
+        with self._database.read() as reader:
+            row = reader.get("clients", client)
+        return None if row is None else decode_client(row)
+
+    def granted(self, client: ClientId) -> list[GrantedRange]:
+        """Return the ranges of inode numbers that are this client's, lowest first (M1).
+
+        Numbers from `unused` on are free to it, those below are never used again.
+        """
+        with self._database.read() as reader:
+            ranges = [decode_range(row) for _, row in reader.range("ranges")]
+        return [granted for granted in ranges if granted.client == client]
+
+    # -- replay ----------------------------------------------------------------------
+
+    async def rehearse(self, entry: Entry) -> Counters:
+        """Return what `counters` will be with `entry` on top of this tree; change nothing.
+
+        What cannot be applied must never be put into the log, because no client could skip it.
+
+        Raises:
+            Damaged: it cannot be applied.
+        """
+        return await trio.to_thread.run_sync(self._rehearse, entry)
+
+    def _rehearse(self, entry: Entry) -> Counters:
+        with self._database.read() as reader:
+            return rehearse(reader, entry)
+
+    async def replay(self, landed: Sequence[Landed]) -> LogState:
+        """Apply entries, the next first, in one durable transaction: all of them, or none.
+
+        Raises:
+            Damaged: one does not follow the one before (L4) or cannot be applied (L1, L9).
+        """
+        return await self._database.write(partial(replay, landed=tuple(landed)))
+
+
+@contextlib.asynccontextmanager
+async def open_tree(folder: Path, volume_id: bytes, origin: bytes) -> AsyncIterator[Tree]:
+    """Open the tree kept in `folder`; `origin` is the SHA-256 of the object `volume`.
+
+    One that is damaged, of another format or of another volume is begun anew: the bucket has
+    all of it. The caller holds a lock that keeps other processes away.
+
+    Raises:
+        LocalFault: the folder cannot be used.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def enter() -> Tree:
+            database = await stack.enter_async_context(
+                open_database(folder, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL)
+            )
+            await database.write(partial(_stamp, volume_id=volume_id, origin=origin))
+            return Tree(database)
+
+        try:
+            tree = await enter()
+        except Damaged as error:
+            log.warning("the tree is of no use: replayed anew. path=%s (%s)", folder, error)
+            await stack.aclose()
+            await trio.to_thread.run_sync(shutil.rmtree, folder)
+            tree = await enter()
+        yield tree
+
+
+def _stamp(writer: Writer, volume_id: bytes, origin: bytes) -> None:
+    """Begin new tables; make sure of old ones.
+
+    Raises:
+        Damaged: they are of another format, or of another volume.
+    """
+    found = writer.get("state", b"format"), writer.get("state", b"volume")
+    expected = FORMAT, volume_id
+    if found == (None, None):
+        writer.put("state", b"format", FORMAT)
+        writer.put("state", b"volume", volume_id)
+        writer.put("state", b"log", encode(first_state(origin)))
+    elif found != expected:
+        raise Damaged(f"the tree is another one. {expected=} {found=}")
+
+
+def _note_chunks(writer: Writer, extents: Sequence[Extent]) -> None:
+    for extent in extents:
+        if not extent.is_hole:
+            place = Place(extent.length_bytes, extent.pack, extent.offset, extent.stored_bytes)
+            writer.put("chunks", extent.chunk, encode(place))

@@ -1,0 +1,222 @@
+"""Hold the rows that one entry of the log changes, until they are written together.
+
+Operations change rows here, in memory (`tree_replay`); when all are applied, the rows are made
+sure to hold together (`tree_settle`), and `write` puts them into the tables. So the order of
+operations that do not concern the same row makes no difference, and an entry that cannot be
+applied leaves no trace.
+"""
+
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import NoReturn
+
+import msgspec
+
+from blobfs.database import Reader, Writer
+from blobfs.errors import Damaged
+from blobfs.formats.commit import Entry
+from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo
+from blobfs.volume.tree_rows import (
+    ClientState,
+    GrantedRange,
+    LogState,
+    Place,
+    decode_client,
+    decode_dirent,
+    decode_inode,
+    decode_range,
+    encode,
+    number_key,
+)
+
+DirentKey = bytes
+"""`dirent_key(parent, name)`."""
+
+
+class Draft:
+    """The rows of one entry while it is being applied. None stands for a row that is gone."""
+
+    def __init__(self, reader: Reader, state: LogState, entry: Entry) -> None:
+        self._reader = reader
+        self.before = state
+        self.entry = entry
+        self.seq = entry.seq
+        self._packs = frozenset(entry.packs)
+        self._inodes: dict[InodeNo, InodeRow | None] = {}
+        self._inodes_before: dict[InodeNo, InodeRow | None] = {}
+        self._dirents: dict[DirentKey, DirentRow | None] = {}
+        self._dirents_before: dict[DirentKey, DirentRow | None] = {}
+        self._places: dict[bytes, Place] = {}
+        self._ranges: dict[int, GrantedRange] = {}
+        self._range: GrantedRange | None = None
+        self.granted_to = state.granted_to
+
+    # -- rows ------------------------------------------------------------------------
+
+    def inode(self, number: InodeNo) -> InodeRow | None:
+        """Return the row as it is by now."""
+        try:
+            return self._inodes[number]
+        except KeyError:
+            data = self._reader.get("inodes", number_key(number))
+            row = None if data is None else decode_inode(data)
+            self._inodes[number] = self._inodes_before[number] = row
+            return row
+
+    def known_inode(self, number: InodeNo) -> InodeRow:
+        """Return the row, which has to be there.
+
+        Raises:
+            Damaged: it is not.
+        """
+        row = self.inode(number)
+        if row is None:
+            self.refuse(f"there is no such inode. inode={number}")
+        return row
+
+    def was_there(self, number: InodeNo) -> bool:
+        """Return whether there is such an inode, or was one before the entry."""
+        return self.inode(number) is not None or self._inodes_before[number] is not None
+
+    def put_inode(self, number: InodeNo, row: InodeRow | None) -> None:
+        """Set the row; `inode` was called for it before."""
+        self._inodes[number] = row
+
+    def dirent(self, key: DirentKey) -> DirentRow | None:
+        """Return the row as it is by now."""
+        try:
+            return self._dirents[key]
+        except KeyError:
+            data = self._reader.get("dirents", key)
+            row = None if data is None else decode_dirent(data)
+            self._dirents[key] = self._dirents_before[key] = row
+            return row
+
+    def put_dirent(self, key: DirentKey, row: DirentRow | None) -> None:
+        """Set the row; `dirent` was called for it before."""
+        self._dirents[key] = row
+
+    def inodes(self) -> Iterator[tuple[InodeNo, InodeRow | None, InodeRow | None]]:
+        """Yield `(number, before, now)` of all inodes that the entry changes."""
+        for number, row in tuple(self._inodes.items()):
+            before = self._inodes_before[number]
+            if row is not before:
+                yield number, before, row
+
+    def dirents(self) -> Iterator[tuple[DirentKey, DirentRow | None, DirentRow | None]]:
+        """Yield `(key, before, now)` of all dirents that the entry changes."""
+        for key, row in tuple(self._dirents.items()):
+            before = self._dirents_before[key]
+            if row is not before:
+                yield key, before, row
+
+    def first_dirent(self, parent: InodeNo) -> DirentKey | None:
+        """Return one of the names that are in the directory, None when it is empty."""
+        start, stop = number_key(parent), number_key(parent + 1)
+        kept = (key for key, _ in self._reader.range("dirents", start, stop) if self.dirent(key))
+        return next(kept, None)
+
+    def add_places(self, extents: Iterable[Extent]) -> None:
+        """Note where chunks lie.
+
+        Raises:
+            Damaged: one lies in a pack that the entry does not list: it would be collected.
+        """
+        for extent in extents:
+            if extent.is_hole:
+                continue
+            if extent.pack not in self._packs:
+                self.refuse(f"a chunk lies in a pack that is not listed. pack={extent.pack.hex()}")
+            self._places[extent.chunk] = Place(
+                extent.length_bytes, extent.pack, extent.offset, extent.stored_bytes
+            )
+
+    # -- numbers (M1) ----------------------------------------------------------------
+
+    def grant(self, first: int, stop: int) -> None:
+        """Give the numbers `first` up to, not including, `stop` to the author, for ever.
+
+        Raises:
+            Damaged: some of them were granted before, or are not for granting.
+        """
+        if not self.granted_to <= first < stop <= FIRST_NATIVE_INODE:
+            self.refuse(f"these inode numbers cannot be granted. first={first} stop={stop}")
+        self._ranges[stop - 1] = GrantedRange(self.entry.client, first, stop, first)
+        self.granted_to = stop
+
+    def use_number(self, number: InodeNo) -> None:
+        """Note that a new inode has this number: the root's, a native one's, or a granted one.
+
+        Raises:
+            Damaged: it was granted to nobody, or to another client.
+        """
+        if number == ROOT_INODE or number >= FIRST_NATIVE_INODE:
+            return
+        granted = self._range_of(number)
+        if granted is None or granted.client != self.entry.client:
+            self.refuse(f"the author was not granted this inode number. inode={number}")
+        if number >= granted.unused:
+            granted = msgspec.structs.replace(granted, unused=number + 1)
+            self._ranges[granted.stop - 1] = granted
+        self._range = granted
+
+    def _range_of(self, number: int) -> GrantedRange | None:
+        last = self._range  # most of an entry's numbers come from one range
+        if last is not None and last.first <= number < last.stop:
+            return last
+        for granted in self._ranges.values():
+            if granted.first <= number < granted.stop:
+                return granted
+        for _, data in self._reader.range("ranges", number_key(number)):
+            granted = decode_range(data)
+            return granted if granted.first <= number else None
+        return None
+
+    # -- writing ---------------------------------------------------------------------
+
+    def write(self, writer: Writer, state: LogState, entry_hash: bytes) -> None:
+        """Put all rows into the tables, in the order of their keys."""
+        for number, _, row in sorted(self.inodes(), key=_first):
+            _put(writer, "inodes", number_key(number), row)
+        for key, _, dirent in sorted(self.dirents(), key=_first):
+            _put(writer, "dirents", key, dirent)
+        for chunk in sorted(self._places):
+            _put(writer, "chunks", chunk, self._places[chunk])
+        for pack in self.entry.packs:
+            writer.put("packs", pack, number_key(self.seq))
+        for last, granted in self._ranges.items():
+            _put(writer, "ranges", number_key(last), granted)
+        author = ClientState(self.entry.counter, self.seq, entry_hash)
+        _put(writer, "clients", self.entry.client, author)
+        _put(writer, "state", b"log", state)
+
+    def check_author(self) -> None:
+        """Make sure that the author's count of commits grows.
+
+        Raises:
+            Damaged: it does not: two clients share one id, or the entry was put twice.
+        """
+        data = self._reader.get("clients", self.entry.client)
+        if data is not None and (before := decode_client(data)).counter >= self.entry.counter:
+            self.refuse(
+                f"the author's counter does not grow. client={self.entry.client.hex()} "
+                f"before={before.counter} found={self.entry.counter}"
+            )
+
+    def refuse(self, what: str) -> NoReturn:
+        """Give up the entry: a landed one is applied whole, or the log is damaged (L1)."""
+        raise Damaged(
+            f"an entry of the log cannot be applied: {what} slot={self.seq}",
+            hint="run `blobfs check`; nothing was changed, and what is unsaved is kept",
+        )
+
+
+def _put(writer: Writer, table: str, key: bytes, row: msgspec.Struct | None) -> None:
+    if row is None:
+        writer.delete(table, key)
+    else:
+        writer.put(table, key, encode(row))
+
+
+_first = itemgetter(0)

@@ -1,0 +1,192 @@
+"""Apply the entries of the log to the rows of the tree (L1).
+
+Replay decides nothing. What an entry says is done as it is said, or, when the rows are not those
+that its author had, the entry is refused whole: an alarm, never a skip.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from blobfs.database import Reader, Writer
+from blobfs.formats.commit import (
+    AddLinks,
+    Counters,
+    DropDirent,
+    DropFolder,
+    Entry,
+    Grant,
+    MoveFolder,
+    NewInode,
+    PutDirent,
+    SetAttributes,
+    SetContent,
+    SetXattr,
+)
+from blobfs.formats.rows import EMPTY, DirentRow, ExtentList, Extents, InodeRow, Kind
+from blobfs.model.chain import Landed, follow
+from blobfs.types import ROOT_INODE
+from blobfs.volume.tree_draft import Draft
+from blobfs.volume.tree_rows import LogState, decode_state, dirent_key
+from blobfs.volume.tree_settle import settle
+
+
+def replay(writer: Writer, landed: tuple[Landed, ...]) -> LogState:
+    """Apply entries that follow each other; return the state behind the last.
+
+    Raises:
+        Damaged: one of them does not follow the one before, or cannot be applied.
+    """
+    state = read_state(writer)
+    for each in landed:
+        position = follow(state.position, each)
+        draft, state = _apply(writer, state, each.entry)
+        state = replace(state, chain=position.chain)
+        draft.write(writer, state, each.hash)
+    return state
+
+
+def rehearse(reader: Reader, entry: Entry) -> Counters:
+    """Return what the tree's counters will be with `entry` on top, which is not applied.
+
+    Raises:
+        Damaged: it cannot be applied.
+    """
+    return _apply(reader, read_state(reader), entry)[1].counters
+
+
+def read_state(reader: Reader) -> LogState:
+    """Return how far the tree is, of tables that have a state."""
+    row = reader.get("state", b"log")
+    assert row is not None, "open_tree has put it"
+    return decode_state(row)
+
+
+def _apply(reader: Reader, state: LogState, entry: Entry) -> tuple[Draft, LogState]:
+    draft = Draft(reader, state, entry)
+    draft.check_author()
+    for operation in entry.operations:
+        _OPERATIONS[type(operation)](draft, operation)
+    return draft, settle(draft)
+
+
+def _grant(draft: Draft, op: Grant) -> None:
+    draft.grant(op.first, op.stop)
+
+
+def _new_inode(draft: Draft, op: NewInode) -> None:
+    if draft.was_there(op.inode):
+        draft.refuse(f"the number of a new inode is taken. inode={op.inode}")
+    draft.use_number(op.inode)
+    row = InodeRow(
+        op.kind,
+        op.mode,
+        op.uid,
+        op.gid,
+        op.mtime_ns,
+        op.ctime_ns,
+        1 if op.kind is Kind.FOLDER else 0,
+        0,
+        EMPTY,
+        (),
+        op.rdev,
+        op.prefix,
+        op.parent,
+        draft.seq,
+    )
+    draft.put_inode(op.inode, row)
+
+
+def _set_content(draft: Draft, op: SetContent) -> None:
+    row = draft.known_inode(op.inode)
+    if row.content_seq != op.base:
+        draft.refuse(
+            f"content was made from another version. inode={op.inode} "
+            f"expected={op.base} found={row.content_seq}"
+        )
+    content = op.content
+    if isinstance(content, Extents):
+        draft.add_places(content.extents)
+    elif isinstance(content, ExtentList):
+        draft.add_places(content.parts)
+    seq = draft.seq
+    row = replace(row, size_bytes=op.size_bytes, content=content, seq=seq, content_seq=seq)
+    draft.put_inode(op.inode, row)
+
+
+def _set_attributes(draft: Draft, op: SetAttributes) -> None:
+    row = draft.known_inode(op.inode)
+    row = replace(
+        row,
+        mode=row.mode if op.mode is None else op.mode,
+        uid=row.uid if op.uid is None else op.uid,
+        gid=row.gid if op.gid is None else op.gid,
+        mtime_ns=row.mtime_ns if op.mtime_ns is None else op.mtime_ns,
+        ctime_ns=row.ctime_ns if op.ctime_ns is None else op.ctime_ns,
+        seq=draft.seq,
+    )
+    draft.put_inode(op.inode, row)
+
+
+def _set_xattr(draft: Draft, op: SetXattr) -> None:
+    row = draft.known_inode(op.inode)
+    xattrs = dict(row.xattrs)
+    xattrs.pop(op.name, None)
+    if op.value is not None:
+        xattrs[op.name] = op.value
+    draft.put_inode(op.inode, replace(row, xattrs=tuple(sorted(xattrs.items())), seq=draft.seq))
+
+
+def _add_links(draft: Draft, op: AddLinks) -> None:
+    row = draft.known_inode(op.inode)
+    if row.kind is Kind.FOLDER:
+        draft.refuse(f"a directory has one name. inode={op.inode}")
+    draft.put_inode(op.inode, replace(row, nlink=row.nlink + op.delta, seq=draft.seq))
+
+
+def _put_dirent(draft: Draft, op: PutDirent) -> None:
+    key = dirent_key(op.parent, op.name)
+    _expect_dirent(draft, key, op.replaces)
+    draft.put_dirent(key, DirentRow(op.inode, op.kind, draft.seq, op.shadows))
+
+
+def _drop_dirent(draft: Draft, op: DropDirent) -> None:
+    key = dirent_key(op.parent, op.name)
+    _expect_dirent(draft, key, op.inode)
+    draft.put_dirent(key, None)
+
+
+def _expect_dirent(draft: Draft, key: bytes, inode: int) -> None:
+    before = draft.dirent(key)
+    found = 0 if before is None else before.inode
+    if found != inode:
+        draft.refuse(f"a name led to another inode. name={key[8:]!r} expected={inode} {found=}")
+
+
+def _drop_folder(draft: Draft, op: DropFolder) -> None:
+    row = draft.known_inode(op.inode)
+    if row.kind is not Kind.FOLDER or op.inode == ROOT_INODE:
+        draft.refuse(f"this is no directory that can go. inode={op.inode}")
+    draft.put_inode(op.inode, None)
+
+
+def _move_folder(draft: Draft, op: MoveFolder) -> None:
+    row = draft.known_inode(op.inode)
+    if row.kind is not Kind.FOLDER or op.inode == ROOT_INODE:
+        draft.refuse(f"this is no directory that can move. inode={op.inode}")
+    draft.put_inode(op.inode, replace(row, parent=op.parent, seq=draft.seq))
+
+
+_OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
+    Grant: _grant,
+    NewInode: _new_inode,
+    SetContent: _set_content,
+    SetAttributes: _set_attributes,
+    SetXattr: _set_xattr,
+    AddLinks: _add_links,
+    PutDirent: _put_dirent,
+    DropDirent: _drop_dirent,
+    DropFolder: _drop_folder,
+    MoveFolder: _move_folder,
+}

@@ -1,0 +1,115 @@
+"""Lay out the replayed tree in LMDB: its tables, their keys and their rows.
+
+Tables:
+
+    inodes      inode                       -> InodeRow
+    dirents     parent inode, name          -> DirentRow
+    chunks      chunk id                    -> Place: where that chunk lies
+    packs       pack name                   -> seq of the last entry that refers to it
+    clients     client id                   -> ClientState
+    ranges      last number of the range    -> GrantedRange (M1)
+    state       b"format" / b"volume"       -> version of these tables / id of the volume
+                b"log"                      -> LogState
+
+Inode numbers and seqs in keys are 8 bytes, big-endian, so that rows sort as their numbers do.
+A range has the last of its numbers as key: the first key from a number on is the only range that
+can hold it.
+"""
+
+import msgspec
+import xxhash
+
+from blobfs.formats.commit import Counters
+from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.model.chain import Position
+from blobfs.types import ROOT_INODE, ClientId, InodeNo, PackName, Seq
+
+TABLES = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "state")
+
+FORMAT = b"1"
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a chunk lies: an `Extent` without the id that is its key."""
+
+    length_bytes: int
+    pack: PackName
+    offset: int
+    stored_bytes: int
+
+
+class ClientState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The last commit of a client, as the log shows it (L3, L6)."""
+
+    counter: int
+    seq: Seq
+    hash: bytes
+
+
+class GrantedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Inode numbers `first` up to, not including, `stop`, that belong to one client (M1)."""
+
+    client: ClientId
+    first: int
+    stop: int
+    unused: int
+    """The high-water mark: numbers from here on were in no entry yet."""
+
+
+class LogState(msgspec.Struct, frozen=True, array_like=True):
+    """How far the log was replayed, and what all entries up to there add up to."""
+
+    seq: Seq
+    chain: bytes
+    """SHA-256 of that entry; of `volume` before the first."""
+    time_ns: int
+    """When that entry was made, by its author's clock; 0 before the first."""
+    inodes: int
+    content_bytes: int
+    dirents_digest: bytes
+    """As in `Counters`."""
+    granted_to: int
+    """Numbers from here on, below those of native objects, were granted to nobody (M1)."""
+
+    @property
+    def position(self) -> Position:
+        return Position(self.seq, self.chain)
+
+    @property
+    def counters(self) -> Counters:
+        return Counters(self.inodes, self.content_bytes, self.dirents_digest)
+
+
+def first_state(origin: bytes) -> LogState:
+    """Return the state before the first entry; `origin` is the SHA-256 of `volume`."""
+    return LogState(Seq(0), origin, 0, 0, 0, digest_bytes(0), ROOT_INODE + 1)
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_inode = msgspec.msgpack.Decoder(InodeRow).decode
+decode_dirent = msgspec.msgpack.Decoder(DirentRow).decode
+decode_place = msgspec.msgpack.Decoder(Place).decode
+decode_client = msgspec.msgpack.Decoder(ClientState).decode
+decode_range = msgspec.msgpack.Decoder(GrantedRange).decode
+decode_state = msgspec.msgpack.Decoder(LogState).decode
+
+
+def number_key(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def decode_seq(row: bytes) -> Seq:
+    return Seq(int.from_bytes(row, "big"))
+
+
+def dirent_key(parent: InodeNo, name: bytes) -> bytes:
+    return parent.to_bytes(8, "big") + name
+
+
+def digest_of(key: bytes, inode: InodeNo) -> int:
+    """Return what a dirent, by its `dirent_key`, adds to the digest of all of them (L9)."""
+    return xxhash.xxh3_128_intdigest(key + inode.to_bytes(8, "big"))
+
+
+def digest_bytes(digest: int) -> bytes:
+    return digest.to_bytes(16, "big")
