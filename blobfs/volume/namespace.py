@@ -1,0 +1,289 @@
+"""Carry out what programs do to the names and attributes of a mount.
+
+What is there is found by `volume.namespace_names`; what changes is planned by pure rules
+(`model.tree_rules`) and becomes rows of the unsaved layer. A native directory in which something is
+made is *adopted*: it and the native ones above it get rows, and keep their numbers.
+
+Concurrency: any method may run in any number of tasks. Native objects are asked first, which may
+take a round trip; then a change is planned and applied without an await in between.
+"""
+
+import errno
+import logging
+
+from blobfs.env import Env
+from blobfs.errors import ReadOnly
+from blobfs.formats.rows import InodeRow, Kind
+from blobfs.model.changes import Change
+from blobfs.model.nodes import NativeLook, Node
+from blobfs.model.refusal import Refused
+from blobfs.model.tree_rules import (
+    Maker,
+    Place,
+    check_changeable,
+    merged,
+    new_row,
+    plan_adoption,
+    plan_link,
+    plan_make,
+    plan_rmdir,
+    plan_unlink,
+)
+from blobfs.model.tree_rules_attributes import (
+    Wanted,
+    XattrMode,
+    plan_removexattr,
+    plan_setattr,
+    plan_setxattr,
+)
+from blobfs.model.tree_rules_rename import plan_rename
+from blobfs.types import InodeNo
+from blobfs.volume.namespace_folder import FolderReader
+from blobfs.volume.namespace_layers import Layers, ReplayedRows, UnsavedRows
+from blobfs.volume.namespace_names import Named, Names
+from blobfs.volume.namespace_numbers import Numbers
+from blobfs.volume.native import NativeTree
+
+log = logging.getLogger("blobfs.namespace")
+
+
+class Namespace:
+    """The tree of one mount.
+
+    `source` is the URL of the store. With `read_only`, every change is refused.
+    """
+
+    def __init__(
+        self,
+        unsaved: UnsavedRows,
+        tree: ReplayedRows,
+        native: NativeTree,
+        env: Env,
+        *,
+        numbers: Numbers,
+        source: str,
+        look: NativeLook,
+        read_only: bool,
+    ) -> None:
+        self._unsaved = unsaved
+        self._tree = tree
+        self._env = env
+        self._numbers = numbers
+        self._read_only = read_only
+        self._names = Names(Layers(unsaved, tree), native, source, look)
+
+    # --- questions -------------------------------------------------------------------
+
+    async def lookup(self, parent: InodeNo, name: bytes) -> Named:
+        """Find a name.
+
+        A native inode that is found is known by its number while somebody holds `Node.native`.
+
+        Raises:
+            Refused: EPERM (a name of blobfs' own), ENAMETOOLONG, ENOTDIR.
+            Changed: the directory is gone.
+            BlobfsError: the store did not answer, and nothing known tells.
+        """
+        return await self._names.lookup(parent, name)
+
+    def node(self, inode: InodeNo) -> Node:
+        """Return an inode as it stands.
+
+        Raises:
+            Changed: it is gone, or a native one whose `Node.native` nobody holds.
+        """
+        return self._names.node(inode)
+
+    def committed(self, inode: InodeNo) -> InodeRow | None:
+        """Return the inode as the log has it: what unsaved content lies over. None: not yet."""
+        return self._tree.inode(inode)
+
+    async def open_folder(self, inode: InodeNo) -> FolderReader:
+        """Return a reader of the entries of a directory. The caller closes it.
+
+        Raises:
+            Refused: ENOTDIR.
+            BlobfsError: its native objects have to be listed and the store did not answer.
+        """
+        return await self._names.open_folder(inode)
+
+    def readlink(self, inode: InodeNo) -> bytes:
+        """Return the target of a symbolic link.
+
+        Raises:
+            Refused: EINVAL.
+        """
+        node = self.node(inode)
+        if node.kind is not Kind.SYMLINK:
+            raise Refused(errno.EINVAL, f"not a symbolic link. inode={inode}")
+        return node.row.target
+
+    # --- names -----------------------------------------------------------------------
+
+    async def make(
+        self,
+        parent: InodeNo,
+        name: bytes,
+        kind: Kind,
+        mode: int,
+        maker: Maker,
+        *,
+        target: bytes = b"",
+    ) -> Node:
+        """Make an entry of any kind: create, mkdir, mknod, symlink (with its `target`).
+
+        `mode` is already less the umask.
+
+        Raises:
+            Refused: EEXIST, ENOENT, ENOTDIR, EPERM, ENAMETOOLONG.
+            ReadOnly: the mount is read-only.
+            BlobfsError: the store did not answer whether the name is taken.
+        """
+        self._check_writable()
+        asked = await self._names.ask(parent, name)
+        place = self._names.place(parent, name, asked)
+        now_ns = self._env.now_ns()
+        row = new_row(place.folder, kind, mode, maker, now_ns, target)
+        inode = self._numbers.take()
+        self._apply(plan_make(place, inode, row, now_ns), place)
+        return Node(inode, row)
+
+    async def link(self, inode: InodeNo, parent: InodeNo, name: bytes) -> Node:
+        """Give a file one more name.
+
+        Raises:
+            Refused: EEXIST, EPERM (a directory), ENOENT, ENOTDIR, EMLINK, ENAMETOOLONG.
+            ReadOnly: the mount is read-only, or it is a native object.
+        """
+        self._check_writable()
+        asked = await self._names.ask(parent, name)
+        place = self._names.place(parent, name, asked)
+        self._apply(plan_link(self.node(inode), place, self._env.now_ns()), place)
+        return self.node(inode)
+
+    async def unlink(self, parent: InodeNo, name: bytes) -> Node:
+        """Take a name from a file; return the file as it is then.
+
+        With its last name (`Node.is_gone`) it lives on until `drop`, which is due once nobody
+        holds it any more.
+
+        Raises:
+            Refused: ENOENT, EISDIR, ENOTDIR, EPERM, ENAMETOOLONG.
+            ReadOnly: the mount is read-only, or it is a native object.
+        """
+        self._check_writable()
+        asked = await self._names.ask(parent, name)
+        place = self._names.place(parent, name, asked)
+        return self._remove(place, plan_unlink(place, self._env.now_ns()))
+
+    async def rmdir(self, parent: InodeNo, name: bytes) -> Node:
+        """Remove an empty directory; return it as it is then, gone, until `drop`.
+
+        Raises:
+            Refused: ENOENT, ENOTDIR, ENOTEMPTY, EPERM, ENAMETOOLONG.
+            ReadOnly: the mount is read-only, or native objects make up the directory.
+            BlobfsError: the store did not answer whether it is empty.
+        """
+        self._check_writable()
+        asked = await self._names.ask(parent, name, takes_place=True)
+        place = self._names.place(parent, name, asked)
+        return self._remove(place, plan_rmdir(place, self._env.now_ns()))
+
+    async def rename(
+        self,
+        parent: InodeNo,
+        name: bytes,
+        new_parent: InodeNo,
+        new_name: bytes,
+        flags: int = 0,
+    ) -> Node | None:
+        """Give an entry another name, in place of what has it (renameat2(2) has the flags).
+
+        Return what had the new name, as it is then (as for `unlink`); None: nothing had.
+
+        Raises:
+            Refused: ENOENT, EEXIST, EINVAL, ENOTDIR, EISDIR, ENOTEMPTY, EPERM, ENAMETOOLONG.
+            ReadOnly: the mount is read-only, or native objects are in the way or would move.
+            BlobfsError: the store did not answer what the names are.
+        """
+        self._check_writable()
+        asked_old = await self._names.ask(parent, name)
+        asked_new = await self._names.ask(new_parent, new_name, takes_place=True)
+        old = self._names.place(parent, name, asked_old)
+        new = self._names.place(new_parent, new_name, asked_new)
+        lineage = self._names.lineage(old, new)
+        change = plan_rename(old, new, flags, lineage, self._env.now_ns())
+        if not change.dirents:
+            return None  # both names lead to one inode
+        self._apply(change, old, new)
+        return None if new.found is None else self.node(new.found.inode)
+
+    def drop(self, inode: InodeNo) -> None:
+        """Let go of an inode without a name, which nobody holds any more."""
+        self._unsaved.apply(Change(inodes={inode: None}))
+
+    # --- attributes ------------------------------------------------------------------
+
+    def setattr(self, inode: InodeNo, wanted: Wanted) -> Node:
+        """Set attributes of an inode; ctime is now. A native directory is adopted.
+
+        Raises:
+            Refused: EISDIR or EINVAL (a size for what is no file), EFBIG.
+            ReadOnly: the mount is read-only, or it is a native object.
+        """
+        node = self._changeable(inode)
+        return self._alter(node, plan_setattr(node, wanted, self._env.now_ns()))
+
+    def setxattr(
+        self, inode: InodeNo, name: bytes, value: bytes, mode: XattrMode = "either"
+    ) -> Node:
+        """Set an extended attribute. They are read from `Node.row.xattrs`.
+
+        Raises:
+            Refused: EEXIST or ENODATA (against `mode`), ENOSPC.
+            ReadOnly: the mount is read-only, or it is a native object.
+        """
+        node = self._changeable(inode)
+        return self._alter(node, plan_setxattr(node, name, value, self._env.now_ns(), mode))
+
+    def removexattr(self, inode: InodeNo, name: bytes) -> Node:
+        """Remove an extended attribute.
+
+        Raises:
+            Refused: ENODATA.
+            ReadOnly: the mount is read-only, or it is a native object.
+        """
+        node = self._changeable(inode)
+        return self._alter(node, plan_removexattr(node, name, self._env.now_ns()))
+
+    # --- inside ----------------------------------------------------------------------
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise ReadOnly("mounted read-only")
+
+    def _changeable(self, inode: InodeNo) -> Node:
+        self._check_writable()
+        node = self.node(inode)
+        if not node.is_folder:
+            check_changeable(node)
+        return node
+
+    def _alter(self, node: Node, change: Change) -> Node:
+        self._unsaved.apply(self._with_adoption(change, node))
+        return self.node(node.inode)
+
+    def _remove(self, place: Place, change: Change) -> Node:
+        self._apply(change, place)
+        assert place.found is not None  # else nothing was planned
+        return self.node(place.found.inode)
+
+    def _apply(self, change: Change, *places: Place) -> None:
+        self._unsaved.apply(self._with_adoption(change, *(place.folder for place in places)))
+
+    def _with_adoption(self, change: Change, *folders: Node) -> Change:
+        for folder in folders:
+            if unadopted := self._names.unadopted(folder):
+                log.info("adopting directories of native objects. prefix=%r", folder.row.prefix)
+                change = merged(plan_adoption(unadopted), change)
+        return change

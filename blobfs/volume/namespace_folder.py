@@ -1,0 +1,153 @@
+"""List one directory for one reader: the volume's names first, then the native ones.
+
+A cookie says where to go on, and stays right whatever is made or removed meanwhile: the names
+shown so far are kept, and each is looked up anew when it is shown. So an entry that stays is
+shown once, one that goes is left out, and one that comes may be shown or not, as POSIX has it.
+
+1. Names of the volume, sorted; a cookie is how many came before.
+2. Native entries in the order of their listing, less those whose name was shown;
+   a cookie is `FIRST_NATIVE_COOKIE` and how many stand before in the listing.
+
+Concurrency: one reader at a time; others may change the directory between its calls.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import msgspec
+
+from blobfs.model.listing import Entry
+from blobfs.model.nodes import Node
+from blobfs.types import InodeNo
+from blobfs.volume.namespace_layers import Layers
+from blobfs.volume.runs import FolderView
+
+FIRST_NATIVE_COOKIE = 1 << 40
+
+FOR_EVER_S = float("inf")
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One entry on its way to a reader of a directory."""
+
+    name: bytes
+    node: Node
+    next_cookie: int
+    """Where to go on behind this entry."""
+    valid_until_s: float
+    """Until when, on the monotonic clock, the name may be believed to lead to this inode."""
+
+
+class FolderReader:
+    """One open directory. Made by `Namespace.open_folder`; close it."""
+
+    def __init__(
+        self,
+        folder: Node,
+        layers: Layers,
+        view: FolderView | None,
+        node_of_name: Callable[[InodeNo, bytes], Node | None],
+        node_of_entry: Callable[[InodeNo, str, Entry], Node],
+    ) -> None:
+        self.inode = folder.inode
+        self._prefix = folder.row.prefix or ""
+        self._layers = layers
+        self._view = view
+        self._node_of_name = node_of_name
+        self._node_of_entry = node_of_entry
+        self._rewind()
+
+    async def read(self, cookie: int) -> Iterator[Listed] | None:
+        """Return at least one entry behind `cookie` (0: from the start, as things are now).
+
+        None at the end. The entries are looked up one by one as they are taken, so take
+        them before anything else happens.
+
+        Raises:
+            BlobfsError: the native listing could not be completed. Never a short directory.
+        """
+        if not cookie:
+            self._rewind()
+        while (part := await self._part(cookie)) is not None:
+            entries, cookie = part
+            if (first := next(entries, None)) is not None:
+                return chain((first,), entries)
+        return None
+
+    def close(self) -> None:
+        """Let go of the native listing."""
+        if self._view is not None:
+            self._view.close()
+
+    def _rewind(self) -> None:
+        self._unsaved = self._layers.unsaved_names(self.inode)
+        self._shown: list[bytes] = []
+        self._has_more = True
+        # Where each page begins, as the number of entries before it.
+        self._starts = [0]
+
+    async def _part(self, cookie: int) -> tuple[Iterator[Listed], int] | None:
+        """Return entries behind `cookie`, perhaps none, and the cookie behind them."""
+        while cookie >= len(self._shown) and self._has_more:
+            self._show_more()
+        if cookie < len(self._shown):
+            stop = len(self._shown)
+            return self._volume_entries(cookie, stop), stop
+        return await self._native_part(max(0, cookie - FIRST_NATIVE_COOKIE))
+
+    def _show_more(self) -> None:
+        """Take more names of the volume."""
+        after = self._shown[-1] if self._shown else b""
+        more = self._layers.names_behind(self.inode, after, self._unsaved)
+        self._shown += more
+        self._has_more = bool(more)
+
+    def _volume_entries(self, start: int, stop: int) -> Iterator[Listed]:
+        for position in range(start, stop):
+            name = self._shown[position]
+            if (node := self._node_of_name(self.inode, name)) is not None:
+                yield Listed(name, node, position + 1, FOR_EVER_S)
+
+    async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
+        view = self._view
+        if view is None:
+            return None
+        number = _page_of(self._starts, position)
+        while (page := await view.page(number)) is not None:
+            start = self._starts[number]
+            stop = start + len(page)
+            if number + 1 == len(self._starts):
+                self._starts.append(stop)
+            if position < stop:
+                entries = self._native_entries(page[position - start :], position, view)
+                return entries, FIRST_NATIVE_COOKIE + stop
+            number += 1
+        return None
+
+    def _native_entries(
+        self, page: list[Entry], position: int, view: FolderView
+    ) -> Iterator[Listed]:
+        has_rows = bool(self._shown) or self._layers.has_rows(self.inode)
+        for cookie, entry in enumerate(page, FIRST_NATIVE_COOKIE + position + 1):
+            node = None
+            if has_rows:
+                if self._was_shown(entry.name):
+                    continue
+                # It may have come to the volume since: a directory that was adopted, say.
+                node = self._node_of_name(self.inode, entry.name)
+            if node is None:
+                node = self._node_of_entry(self.inode, self._prefix, entry)
+            yield Listed(entry.name, node, cookie, view.valid_until_s)
+
+    def _was_shown(self, name: bytes) -> bool:
+        place = bisect_left(self._shown, name)
+        return place < len(self._shown) and self._shown[place] == name
+
+
+def _page_of(starts: list[int], position: int) -> int:
+    """Return the last page known to begin at or before `position`."""
+    for number in range(len(starts) - 1, -1, -1):
+        if starts[number] <= position:
+            return number
+    return 0

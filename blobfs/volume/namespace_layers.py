@@ -1,0 +1,112 @@
+"""Read the rows of the volume through their two layers: unsaved ones lie over the replayed tree.
+
+Concurrency: nothing here awaits, so each call sees one moment.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.model.changes import Change, Gone, LocalDirent, LocalInode
+from blobfs.model.nodes import as_local
+from blobfs.types import InodeNo, Serial
+
+DIRENTS_AT_ONCE = 1024
+"""Dirents read from the tree in one transaction: about a millisecond."""
+
+
+class UnsavedRows(Protocol):
+    """What the namespace needs of `volume.unsaved`."""
+
+    def inode(self, inode: InodeNo) -> LocalInode | Gone | None: ...
+
+    def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | Gone | None: ...
+
+    def dirents(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]: ...
+
+    def apply(self, change: Change) -> Serial: ...
+
+
+class ReplayedRows(Protocol):
+    """What the namespace needs of `volume.tree`."""
+
+    def inode(self, inode: InodeNo) -> InodeRow | None: ...
+
+    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None: ...
+
+    def dirents(
+        self, parent: InodeNo, after: bytes, at_most: int
+    ) -> Sequence[tuple[bytes, DirentRow]]:
+        """Return dirents behind the name `after` (b"": from the first), in order of names."""
+
+    def has_dirents(self, parent: InodeNo) -> bool: ...
+
+
+class Layers:
+    """The rows as programs see them."""
+
+    def __init__(self, unsaved: UnsavedRows, tree: ReplayedRows) -> None:
+        self._unsaved = unsaved
+        self._tree = tree
+
+    def inode(self, inode: InodeNo) -> LocalInode | None:
+        """Return the row of an inode; None: the volume has none of that number."""
+        row = self._unsaved.inode(inode)
+        if isinstance(row, LocalInode):
+            return row
+        committed = None if row is not None else self._tree.inode(inode)
+        return None if committed is None else as_local(committed)
+
+    def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | None:
+        """Return what the volume says of a name; None: nothing, which native objects may."""
+        row = self._unsaved.dirent(parent, name)
+        if isinstance(row, LocalDirent):
+            return row
+        committed = None if row is not None else self._tree.dirent(parent, name)
+        if committed is None:
+            return None
+        return LocalDirent(committed.inode, committed.kind, committed.shadows)
+
+    def has_rows(self, parent: InodeNo) -> bool:
+        """Whether the volume may say anything of names in a directory."""
+        return bool(self._unsaved.dirents(parent)) or self._tree.has_dirents(parent)
+
+    def is_empty(self, parent: InodeNo) -> bool:
+        """Whether no name in a directory is the volume's."""
+        unsaved = self._unsaved.dirents(parent)
+        if any(isinstance(row, LocalDirent) for row in unsaved.values()):
+            return False
+        return all(name in unsaved for name in self._committed_names(parent))
+
+    def unsaved_names(self, parent: InodeNo) -> list[bytes]:
+        """Return the names in a directory that unsaved rows have now, sorted."""
+        rows = self._unsaved.dirents(parent)
+        return sorted(name for name, row in rows.items() if isinstance(row, LocalDirent))
+
+    def names_behind(self, parent: InodeNo, after: bytes, unsaved: Sequence[bytes]) -> list[bytes]:
+        """Return some names behind `after`, sorted; none at the end.
+
+        `unsaved` is what `unsaved_names` said at the begin of a listing: names that were there
+        then are among those returned, whatever was committed since.
+        """
+        committed = self._tree.dirents(parent, after, DIRENTS_AT_ONCE)
+        start = bisect_right(unsaved, after)
+        stop = len(unsaved)
+        if len(committed) == DIRENTS_AT_ONCE:
+            stop = bisect_right(unsaved, committed[-1][0])
+        return _union((name for name, _ in committed), unsaved[start:stop])
+
+    def _committed_names(self, parent: InodeNo) -> Iterator[bytes]:
+        after = b""
+        while rows := self._tree.dirents(parent, after, DIRENTS_AT_ONCE):
+            for name, _ in rows:
+                yield name
+            after = rows[-1][0]
+
+
+def _union(committed: Iterable[bytes], unsaved: Sequence[bytes]) -> list[bytes]:
+    """Return both, sorted, each name once; `committed` is sorted."""
+    if not unsaved:
+        return list(committed)
+    return sorted({*committed, *unsaved})

@@ -1,0 +1,229 @@
+"""Find out what names and numbers stand for, through all three layers.
+
+The first layer that knows decides: unsaved rows, rows replayed from the log, native objects. These
+are asked only in a directory that carries a prefix, and their answer may take a round trip.
+
+Concurrency: what is found holds until the next await. So changes are made in two steps: `ask`
+waits for what native objects say of a name, then `place` sums it up with the rows of the moment.
+"""
+
+from dataclasses import dataclass
+
+from blobfs.errors import Changed, Damaged
+from blobfs.model.listing import Entry, to_name, to_segment
+from blobfs.model.nodes import NativeLook, NativeNode, Node
+from blobfs.model.tree_rules import Place, check_folder, check_name
+from blobfs.model.tree_rules_rename import Lineage
+from blobfs.types import ROOT_INODE, InodeNo
+from blobfs.volume.namespace_folder import FOR_EVER_S, FolderReader
+from blobfs.volume.namespace_layers import Layers
+from blobfs.volume.namespace_natives import Natives
+from blobfs.volume.native import NativeTree
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The answer to a lookup; `node` None: the name leads nowhere."""
+
+    node: Node | None
+    valid_until_s: float
+    """Monotonic clock; infinite for what is the volume's, whose changes we are told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What native objects say of one name."""
+
+    entry: Entry | None = None
+    has_entries: bool = False
+    """A directory of that name has some."""
+
+
+NOT_NATIVE = Asked()
+
+
+class Names:
+    """The reading side of a namespace."""
+
+    def __init__(self, layers: Layers, native: NativeTree, source: str, look: NativeLook) -> None:
+        self._layers = layers
+        self._native = native
+        self._natives = Natives(source, layers.inode)
+        self._look = look
+
+    # --- numbers ---------------------------------------------------------------------
+
+    def node(self, inode: InodeNo) -> Node:
+        """Return an inode as it stands.
+
+        Raises:
+            Changed: it is gone, or a native one that nobody holds.
+        """
+        if (row := self._layers.inode(inode)) is not None:
+            return Node(inode, row)
+        if (native := self._natives.get(inode)) is not None:
+            return self._native_node(native)
+        raise Changed(f"an inode that is gone. inode={inode}")
+
+    def folder(self, inode: InodeNo) -> Node:
+        """Return a directory as it stands.
+
+        Raises:
+            Changed: as `node`.
+            Refused: ENOTDIR.
+        """
+        node = self.node(inode)
+        check_folder(node)
+        return node
+
+    # --- names -----------------------------------------------------------------------
+
+    async def lookup(self, parent: InodeNo, name: bytes) -> Named:
+        """Find a name.
+
+        Raises:
+            Refused: EPERM, ENAMETOOLONG, ENOTDIR.
+            BlobfsError: the store did not answer, and nothing known tells.
+        """
+        check_name(name)
+        prefix = self.folder(parent).row.prefix
+        if (node := self.node_of_name(parent, name)) is not None:
+            return Named(node, FOR_EVER_S)
+        if prefix is None:
+            return Named(None, FOR_EVER_S)
+        found = await self._native.lookup(prefix, name)
+        if (node := self.node_of_name(parent, name)) is not None:
+            return Named(node, FOR_EVER_S)  # it was made meanwhile
+        if found.entry is not None:
+            node = self.node_of_entry(parent, prefix, found.entry)
+        return Named(node, found.valid_until_s)
+
+    def node_of_name(self, parent: InodeNo, name: bytes) -> Node | None:
+        """Return what rows say of a name; None: nothing.
+
+        Raises:
+            Damaged: it leads to an inode that is not there.
+        """
+        dirent = self._layers.dirent(parent, name)
+        if dirent is None:
+            return None
+        row = self._layers.inode(dirent.inode)
+        if row is None:
+            raise Damaged(
+                f"a name leads to no inode. parent={parent} name={name!r} inode={dirent.inode}",
+                hint="run `blobfs check`",
+            )
+        return Node(dirent.inode, row)
+
+    def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node:
+        """Return the node of an entry of the native directory `prefix`."""
+        return self._native_node(self._natives.node(parent, prefix, entry))
+
+    async def open_folder(self, inode: InodeNo) -> FolderReader:
+        """Return a reader of the entries of a directory. The caller closes it.
+
+        Raises:
+            BlobfsError: its native objects have to be listed and the store did not answer.
+        """
+        folder = self.folder(inode)
+        prefix = folder.row.prefix
+        view = None
+        if prefix is not None and not folder.is_gone:
+            view = await self._native.open_folder(prefix)
+        return FolderReader(folder, self._layers, view, self.node_of_name, self.node_of_entry)
+
+    # --- before a change -------------------------------------------------------------
+
+    async def ask(self, parent: InodeNo, name: bytes, *, takes_place: bool = False) -> Asked:
+        """Ask native objects for a name, unless rows that hold it make that needless.
+
+        With `takes_place` what has the name is to be removed: then it matters whether a
+        directory that has it shows native entries.
+        """
+        check_name(name)
+        prefix = self.folder(parent).row.prefix
+        if prefix is None:
+            return NOT_NATIVE
+        node = self.node_of_name(parent, name)
+        if node is not None and node.row.prefix is None:
+            return NOT_NATIVE
+        entry = (await self._native.lookup(prefix, name)).entry
+        if entry is None or not (takes_place and entry.is_folder):
+            return Asked(entry)
+        return Asked(entry, await self._has_native_entries(f"{prefix}{to_segment(name)}/"))
+
+    def place(self, parent: InodeNo, name: bytes, asked: Asked) -> Place:
+        """Sum up what is known of a name."""
+        folder = self.folder(parent)
+        dirent = self._layers.dirent(parent, name)
+        node = self.node_of_name(parent, name)
+        if node is None and asked.entry is not None:
+            node = self.node_of_entry(parent, folder.row.prefix or "", asked.entry)
+        return Place(
+            folder=folder,
+            name=name,
+            found=node,
+            shadows="" if dirent is None else dirent.shadows,
+            has_entries=node is not None and node.is_folder and self._has_entries(node, asked),
+            is_native_too=asked.entry is not None,
+        )
+
+    def lineage(self, old: Place, new: Place) -> Lineage:
+        """Return the directories above two names, as far as a rename may have to know."""
+        nodes = (old.found, new.found)
+        if not any(node is not None and node.is_folder for node in nodes):
+            return Lineage((), ())
+        return Lineage(self._above(old.folder), self._above(new.folder))
+
+    def unadopted(self, folder: Node) -> list[Node]:
+        """Return the directories that need rows before `folder` can change, outermost first."""
+        if folder.native is None:
+            return []
+        nodes = [self.node(ROOT_INODE)]
+        for segment in folder.native.prefix.split("/")[:-1]:
+            nodes.append(self._child_folder(nodes[-1], to_name(segment)))
+        return [node for node in nodes if node.native is not None]
+
+    # --- inside ----------------------------------------------------------------------
+
+    def _native_node(self, native: NativeNode) -> Node:
+        entry = native.entry
+        mtime_ns = entry.mtime_ns
+        if entry.is_folder:
+            mtime_ns = self._native.folder_mtime_ns(native.prefix)
+        return Node(native.number, self._look.row(native, mtime_ns), native)
+
+    def _child_folder(self, folder: Node, name: bytes) -> Node:
+        known = self.node_of_name(folder.inode, name)
+        if known is not None:
+            return known
+        return self.node_of_entry(folder.inode, folder.row.prefix or "", Entry(name, True))
+
+    async def _has_native_entries(self, prefix: str) -> bool:
+        view = await self._native.open_folder(prefix)
+        try:
+            number = 0
+            while (page := await view.page(number)) is not None:
+                if page:
+                    return True
+                number += 1
+            return False
+        finally:
+            view.close()
+
+    def _has_entries(self, node: Node, asked: Asked) -> bool:
+        return asked.has_entries or not self._layers.is_empty(node.inode)
+
+    def _above(self, folder: Node) -> list[InodeNo]:
+        """Return a directory and those above it, up to the first that cannot be moved anyway.
+
+        Raises:
+            Damaged: they form a ring.
+        """
+        above = [folder.inode]
+        while folder.row.prefix is None:
+            folder = self.node(folder.parent)
+            if folder.inode in above:
+                raise Damaged(f"a directory lies in itself. inode={folder.inode}")
+            above.append(folder.inode)
+        return above

@@ -1,0 +1,35 @@
+"""Hand out inode numbers, each once for all time (volume format, M1).
+
+They come from the ranges that the log grants to this client. Where it has none with room, it takes
+the next one that nobody was granted, provisionally: the first commit that uses a number
+of it carries the grant of `model.numbers.range_of` that number.
+
+Concurrency: nothing here awaits.
+"""
+
+from collections.abc import Callable
+
+from blobfs.model.numbers import range_of
+from blobfs.types import InodeNo
+
+
+class Numbers:
+    """The numbers that this client may use.
+
+    `last_used` is the highest one that it ever used, in the log or unsaved; None if it never
+    did. `granted_to` returns the lowest number that no client was granted, nor any above it.
+    """
+
+    def __init__(self, last_used: int | None, granted_to: Callable[[], int]) -> None:
+        self._granted_to = granted_to
+        self._next = granted_to() if last_used is None else last_used + 1
+        self._range = range_of(self._next if last_used is None else last_used)
+
+    def take(self) -> InodeNo:
+        """Return a number that nothing else has, or ever had."""
+        if self._next not in self._range:
+            self._next = max(self._next, self._granted_to())
+            self._range = range_of(self._next)
+        number = self._next
+        self._next += 1
+        return InodeNo(number)
