@@ -1,0 +1,143 @@
+"""Spell operations as MessagePack, and tell those of a newer version from damage.
+
+An operation is an array: its tag, then its fields in the order in which `formats.commit` names
+them. Nothing is optional and nothing may be added, because a reader that passed something over
+would hold another tree than the rest.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from blobfs.formats.commit import (
+    AddLinks,
+    DropDirent,
+    DropFolder,
+    Grant,
+    MoveFolder,
+    NewInode,
+    Operation,
+    PutDirent,
+    SetAttributes,
+    SetContent,
+    SetXattr,
+)
+from blobfs.formats.rows import InodeField, Kind, SeqField, SizeField
+from blobfs.formats.wire import (
+    CONTENT_FIELDS,
+    Malformed,
+    WireContent,
+    number_packs,
+    read_content,
+    spell_content,
+)
+from blobfs.types import FIRST_NATIVE_INODE, PackName
+
+
+class WireSetContent(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3
+):
+    """`SetContent` with packs as numbers."""
+
+    inode: InodeField
+    size_bytes: SizeField
+    content: WireContent
+    base: SeqField
+
+
+WireOperation = (
+    Grant
+    | NewInode
+    | WireSetContent
+    | SetAttributes
+    | SetXattr
+    | AddLinks
+    | PutDirent
+    | DropDirent
+    | DropFolder
+    | MoveFolder
+)
+
+_FIELDS: dict[int, int] = {
+    kind.__struct_config__.tag: 1 + len(kind.__struct_fields__) for kind in WireOperation.__args__
+}
+"""How many elements each operation has, its tag included."""
+
+_CONTENT_AT = 3
+_KIND_AT = {2: 2, 7: 4}
+"""Where an operation says what kind of inode it means."""
+
+
+def spell_operations(
+    operations: Iterable[Operation], packs: Sequence[PackName]
+) -> list[WireOperation]:
+    """Return what the encoder takes. Raises ValueError when `packs` lacks one."""
+    numbers = number_packs(packs)
+    return [
+        WireSetContent(op.inode, op.size_bytes, spell_content(op.content, numbers), op.base)
+        if isinstance(op, SetContent)
+        else op
+        for op in operations
+    ]
+
+
+def read_operations(
+    wire: Iterable[WireOperation], packs: Sequence[PackName]
+) -> tuple[Operation, ...]:
+    """Return what the decoder gave. Raises Malformed."""
+    return tuple(_read(op, packs) for op in wire)
+
+
+def _read(op: WireOperation, packs: Sequence[PackName]) -> Operation:
+    match op:
+        case WireSetContent():
+            content = read_content(op.content, op.size_bytes, packs)
+            return SetContent(op.inode, op.size_bytes, content, op.base)
+        case PutDirent() | DropDirent():
+            _check_name(op.name)
+        case SetXattr() if b"\0" in op.name:
+            raise Malformed(f"an attribute cannot be called {op.name!r}")
+        case Grant() if not op.first < op.stop <= FIRST_NATIVE_INODE:
+            raise Malformed(f"inode numbers {op.first} to {op.stop} cannot be granted")
+    return op
+
+
+def _check_name(name: bytes) -> None:
+    if b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise Malformed(f"an entry of a directory cannot be called {name!r}")
+
+
+def unknown_operation(operations: Any) -> str | None:
+    """Say which of the decoded `operations`, whatever they are, this version does not know."""
+    if not isinstance(operations, list):
+        return None
+    found = (_unknown(op) for op in operations if isinstance(op, list) and op)
+    return next(filter(None, found), None)
+
+
+def _unknown(op: list[Any]) -> str | None:
+    tag = op[0]
+    if not isinstance(tag, int):
+        return None
+    if tag not in _FIELDS:
+        return f"operation {tag}"
+    if len(op) > _FIELDS[tag]:
+        return f"operation {tag} of {len(op)} elements"
+    if tag == WireSetContent.__struct_config__.tag and len(op) > _CONTENT_AT:
+        return _unknown_content(op[_CONTENT_AT])
+    return _unknown_kind(op[_KIND_AT[tag]]) if len(op) > _KIND_AT.get(tag, len(op)) else None
+
+
+def _unknown_content(content: Any) -> str | None:
+    if not isinstance(content, list) or not content or not isinstance(content[0], int):
+        return None
+    if len(content) > CONTENT_FIELDS.get(content[0], 0):
+        return f"content of kind {content[0]}, {len(content)} elements"
+    return None
+
+
+def _unknown_kind(kind: Any) -> str | None:
+    if isinstance(kind, int) and kind not in set(Kind):
+        return f"an inode of kind {kind}"
+    return None
