@@ -42,7 +42,7 @@ class Draft:
         self.before = state
         self.entry = entry
         self.seq = entry.seq
-        self._packs = frozenset(entry.packs)
+        self._packs = frozenset(pack.name for pack in entry.packs)
         self._inodes: dict[InodeNo, InodeRow | None] = {}
         self._inodes_before: dict[InodeNo, InodeRow | None] = {}
         self._dirents: dict[DirentKey, DirentRow | None] = {}
@@ -184,7 +184,7 @@ class Draft:
         for chunk in sorted(self._places):
             _put(writer, "chunks", chunk, self._places[chunk])
         for pack in self.entry.packs:
-            writer.put("packs", pack, number_key(self.seq))
+            writer.put("packs", pack.name, number_key(self.seq))
         for last, granted in self._ranges.items():
             _put(writer, "ranges", number_key(last), granted)
         author = ClientState(self.entry.counter, self.seq, entry_hash)

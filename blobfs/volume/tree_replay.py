@@ -109,7 +109,7 @@ def _set_content(draft: Draft, op: SetContent) -> None:
     if isinstance(content, Extents):
         draft.add_places(content.extents)
     elif isinstance(content, ExtentList):
-        draft.add_places(content.parts)
+        draft.add_places(part.chunk for part in content.parts)
     seq = draft.seq
     row = replace(row, size_bytes=op.size_bytes, content=content, seq=seq, content_seq=seq)
     draft.put_inode(op.inode, row)
