@@ -16,15 +16,21 @@ def _wall_clock_ns() -> int:
     return time.time_ns()
 
 
+def _go_on(_name: str) -> None:
+    """Pass a crash point: only tests stop the world at one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Env:
-    """The outside world in three functions.
+    """The outside world in a few functions.
 
     `now_ns` is wall-clock time in ns since the epoch, for what outlives a process;
     `monotonic_s` is for measuring waits, and follows trio's clock, so that virtual time
-    in tests moves it; `chance` draws from [0, 1).
+    in tests moves it; `chance` draws from [0, 1). `crash_point` is called between steps that a
+    kill or a power cut may tear apart, with a name like "journal.appended".
     """
 
     now_ns: Callable[[], int] = _wall_clock_ns
     monotonic_s: Callable[[], float] = trio.current_time
     chance: Callable[[], float] = field(default=random.random)
+    crash_point: Callable[[str], None] = _go_on
