@@ -19,6 +19,8 @@ _FILE_TYPES = {
     Kind.SYMLINK: stat.S_IFLNK,
     Kind.FIFO: stat.S_IFIFO,
     Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
+    Kind.BLOCK_DEVICE: stat.S_IFBLK,
 }
 
 

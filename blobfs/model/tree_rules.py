@@ -119,7 +119,14 @@ def check_folder(node: Node) -> None:
 
 
 def new_row(
-    folder: Node, kind: Kind, mode: int, maker: Maker, now_ns: int, target: bytes = b""
+    folder: Node,
+    kind: Kind,
+    mode: int,
+    maker: Maker,
+    now_ns: int,
+    *,
+    target: bytes = b"",
+    rdev: int = 0,
 ) -> LocalInode:
     """Return the row of an inode that is made in `folder`; `mode` is already less the umask.
 
@@ -137,6 +144,7 @@ def new_row(
         ctime_ns=now_ns,
         nlink=1,
         size_bytes=len(target),
+        rdev=rdev,
         parent=folder.inode if kind is Kind.FOLDER else InodeNo(0),
         target=target,
     )

@@ -129,10 +129,11 @@ class Namespace:
         maker: Maker,
         *,
         target: bytes = b"",
+        rdev: int = 0,
     ) -> Node:
         """Make an entry of any kind: create, mkdir, mknod, symlink (with its `target`).
 
-        `mode` is already less the umask.
+        `mode` is already less the umask; `rdev` says which device it is to stand for.
 
         Raises:
             Refused: EEXIST, ENOENT, ENOTDIR, EPERM, ENAMETOOLONG.
@@ -143,7 +144,7 @@ class Namespace:
         asked = await self._names.ask(parent, name)
         place = self._names.place(parent, name, asked)
         now_ns = self._env.now_ns()
-        row = new_row(place.folder, kind, mode, maker, now_ns, target)
+        row = new_row(place.folder, kind, mode, maker, now_ns, target=target, rdev=rdev)
         inode = self._numbers.take()
         self._apply(plan_make(place, inode, row, now_ns), place)
         return Node(inode, row)
