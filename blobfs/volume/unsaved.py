@@ -1,0 +1,474 @@
+"""Hold everything that programs did and that is not saved yet: rows in memory over a journal.
+
+The only writer of the journal. What a method changes is in the page cache when it returns, so it
+survives a killed daemon (P1); `sync` makes it survive a power cut (P2).
+
+Concurrency: changes do not await, so what was planned from rows that were just read can be applied
+as it is. Whoever takes in bytes awaits `wait_for_room` first, and plans after it.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from msgspec.structs import replace
+
+from blobfs.env import Env
+from blobfs.errors import LocalFault, NoRoom
+from blobfs.model.changes import (
+    GONE,
+    Change,
+    Covered,
+    DirentKey,
+    Gone,
+    Intent,
+    LocalDirent,
+    LocalInode,
+    Outcome,
+    Uploaded,
+)
+from blobfs.model.spans import Piece, SpanMap
+from blobfs.types import MIB, InodeNo, PackName, Seq, Serial
+from blobfs.volume.journal import CLOSE_S, PAYLOAD_BYTES, SEGMENT_BYTES, Journal, open_journal
+from blobfs.volume.journal_records import (
+    Changed,
+    Cleaned,
+    IntentNoted,
+    OutcomeNoted,
+    PackUploaded,
+    Wrote,
+)
+from blobfs.volume.journal_recovery import Damage
+from blobfs.volume.room import Room, disk_of
+from blobfs.volume.unsaved_cleaning import Cleaner
+from blobfs.volume.unsaved_rows import DirentState, InodeState
+from blobfs.volume.unsaved_state import UnsavedState
+
+PATIENCE_S = 20.0
+"""How long a writer waits for room while none is being made."""
+
+_LEAST_SEGMENT_BYTES = 2 * MIB
+
+log = logging.getLogger(__name__)
+
+
+class Saved(Protocol):
+    """What is asked of the replayed tree: whether it knows a row."""
+
+    def inode(self, inode: InodeNo) -> object | None: ...
+
+    def dirent(self, parent: InodeNo, name: bytes) -> object | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Some rows as they are at one moment, and their bytes, for a commit to take along."""
+
+    covered: Covered
+    inodes: Mapping[InodeNo, InodeState]
+    dirents: Mapping[DirentKey, DirentState]
+    spans: Mapping[InodeNo, SpanMap]
+
+
+@dataclass(frozen=True, slots=True)
+class UnsavedStatistics:
+    """What `status` says of unsaved data."""
+
+    files: int
+    """Inodes that differ from what is saved."""
+    names: int
+    """Dirents that differ."""
+    bytes: int
+    oldest_ns: int | None
+    """Since when the oldest of it is unsaved, on the wall clock."""
+    room_bytes: int
+    damages: tuple[Damage, ...]
+
+
+@asynccontextmanager
+async def open_unsaved(
+    folder: Path,
+    env: Env,
+    saved: Saved,
+    *,
+    limit_bytes: int | None = None,
+    patience_s: float = PATIENCE_S,
+) -> AsyncIterator["Unsaved"]:
+    """Open what is unsaved in `folder`, which this process holds, as the last daemon left it.
+
+    `limit_bytes` bounds what the journal takes; None is whatever leaves 5 % of the disk free.
+    In the end everything is on disk.
+
+    Raises:
+        Damaged: the journal makes no sense.
+        LocalFault: the disk refused.
+        Unsupported: a newer version wrote the journal.
+    """
+    state = UnsavedState()
+    room = Room(limit_bytes, partial(disk_of, folder))
+    segment_bytes = _segment_bytes(limit_bytes)
+    async with (
+        open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal,
+        trio.open_nursery() as nursery,
+    ):
+        unsaved = Unsaved(journal, state, saved, env, room, patience_s)
+        unsaved.drop_orphans()
+        nursery.start_soon(unsaved.clean_when_due)
+        try:
+            yield unsaved
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await unsaved.forget_journal_if_clean()
+
+
+def _segment_bytes(limit_bytes: int | None) -> int:
+    if limit_bytes is None:
+        return SEGMENT_BYTES
+    return min(SEGMENT_BYTES, max(_LEAST_SEGMENT_BYTES, limit_bytes // 16))
+
+
+class Unsaved:
+    """The unsaved rows. Made by `open_unsaved`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: UnsavedState,
+        saved: Saved,
+        env: Env,
+        room: Room,
+        patience_s: float,
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._rows = state.rows
+        self._saved = saved
+        self._env = env
+        self._room = room
+        self._patience_s = patience_s
+        self._cleaner = Cleaner(journal, state, env, self._note_freed)
+        self._in_flight: list[tuple[frozenset[InodeNo], frozenset[DirentKey]]] = []
+        self._news: trio.Event | None = None
+        self._room_news = trio.Event()
+        self._cleaning_due = trio.Event()
+        self._newest_segment = 0
+        self._waiting = 0
+        self._stopped: str | None = None
+
+    # Rows
+
+    def inode(self, inode: InodeNo) -> LocalInode | Gone | None:
+        """Return the unsaved row, GONE if it was removed, None if there is nothing unsaved."""
+        state = self._rows.inodes.get(inode)
+        return None if state is None else state.value
+
+    def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | Gone | None:
+        """Return the unsaved row, GONE if it was removed, None if there is nothing unsaved."""
+        state = self._rows.dirents.get((parent, name))
+        return None if state is None else state.value
+
+    def dirents(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]:
+        """Return the unsaved dirents of a directory. It follows changes: do not await over it."""
+        return self._rows.in_folder(parent)
+
+    def spans(self, inode: InodeNo) -> SpanMap:
+        """Return the unsaved bytes of a file. It follows changes: do not await over it."""
+        return self._rows.spans_of(inode)
+
+    @property
+    def inode_states(self) -> Mapping[InodeNo, InodeState]:
+        """All unsaved inode rows, with serials and times; follows changes."""
+        return self._rows.inodes
+
+    @property
+    def dirent_states(self) -> Mapping[DirentKey, DirentState]:
+        """All unsaved dirent rows, with serials and times; follows changes."""
+        return self._rows.dirents
+
+    @property
+    def serial(self) -> Serial:
+        """Of the last change."""
+        return self._journal.serial
+
+    # Changes
+
+    def apply(self, change: Change) -> Serial:
+        """Change rows, all of them or none.
+
+        A row that goes and that the tree never knew leaves nothing behind: a temporary file that
+        dies young costs no upload.
+
+        Raises:
+            NoRoom: a name would be added, and there is no room for more.
+            LocalFault: the disk refused.
+        """
+        if any(change.dirents.values()) and self.room_bytes < 0:
+            raise _no_room("no room is left for unsaved changes")
+        body = Changed(
+            self._env.now_ns(),
+            tuple((key, row or self._removed(key)) for key, row in change.inodes.items()),
+            tuple((key, row or self._unnamed(key)) for key, row in change.dirents.items()),
+        )
+        at = self._journal.append(body)
+        self._state.change(body, at.serial, at.segment)
+        self._note_news(at.segment)
+        return at.serial
+
+    async def wait_for_room(self, length_bytes: int) -> None:
+        """Return when `length_bytes` can be written. Plan the write after it, without awaiting.
+
+        Saving makes room; a writer waits for as long as it does.
+
+        Raises:
+            NoRoom: none was made for some time, or nothing can be saved.
+        """
+        if self.room_bytes >= length_bytes:
+            return
+        self._waiting += 1
+        try:
+            await self._wait_for_room(length_bytes)
+        finally:
+            self._waiting -= 1
+
+    def write(
+        self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview
+    ) -> Serial:
+        """Write `data` at `offset`; `row` is the inode's row after it, size and times included.
+
+        Raises:
+            NoRoom: the disk is full.
+            LocalFault: the disk refused.
+        """
+        while len(data) > PAYLOAD_BYTES:
+            stop = offset + PAYLOAD_BYTES
+            # Its end is not there yet: a size that says so would show zeros after a power cut.
+            shorter = replace(row, size_bytes=max(self._size_of(inode), stop))
+            self._write(inode, shorter, offset, memoryview(data)[:PAYLOAD_BYTES])
+            data, offset = memoryview(data)[PAYLOAD_BYTES:], stop
+        if data:
+            self._write(inode, row, offset, data)
+        return self._journal.serial
+
+    async def read(self, piece: Piece) -> bytes | memoryview:
+        """Return the bytes of a piece of `spans`, verified.
+
+        Raises:
+            Damaged: they cannot be read back.
+        """
+        return await self._journal.read(piece)
+
+    async def sync(self) -> None:
+        """Return when everything done so far survives a power cut.
+
+        Raises:
+            LocalFault: the disk refused, now or before.
+        """
+        await self._journal.sync()
+
+    def drop_orphans(self) -> None:
+        """Remove files without a name: nobody has them open any more."""
+        orphans = [
+            inode
+            for inode, state in self._rows.inodes.items()
+            if isinstance(state.value, LocalInode) and not state.value.nlink
+        ]
+        if orphans:
+            self.apply(Change(inodes=dict.fromkeys(orphans)))
+
+    # Saving
+
+    async def wait_change(self, since: Serial) -> None:
+        """Return when something changed after `since`, or when a writer waits for room."""
+        if self._journal.serial > since:
+            return
+        if self._news is None:
+            self._news = trio.Event()
+        await self._news.wait()
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether a writer waits: save now what could wait otherwise."""
+        return bool(self._waiting)
+
+    @property
+    def room_bytes(self) -> int:
+        """How much more can be taken in; negative when it is too much already."""
+        return self._room.left_bytes(self._journal.used_bytes, self._journal.ready_bytes)
+
+    def set_saving(self, stopped: str | None) -> None:
+        """Say why nothing can be saved, so that writers need not wait for room; None: it can."""
+        self._stopped = stopped
+        self._note_room_news()
+
+    @contextlib.contextmanager
+    def snapshot(
+        self, inodes: Iterable[InodeNo], dirents: Iterable[DirentKey]
+    ) -> Iterator[Snapshot]:
+        """Return unsaved rows as they are now, for a commit.
+
+        While we are inside their bytes stay readable, and a removal of one of them is
+        remembered, since the commit may bring what was removed.
+        """
+        taken = {inode: self._rows.inodes[inode] for inode in inodes}
+        names = {key: self._rows.dirents[key] for key in dirents}
+        sizes = tuple((inode, _size(state.value)) for inode, state in taken.items())
+        covered = Covered(self._journal.serial, sizes, tuple(names))
+        spans = {inode: self._rows.spans_of(inode).copy() for inode in taken}
+        flight = frozenset(taken), frozenset(names)
+        self._in_flight.append(flight)
+        try:
+            with self._journal.pinned():
+                yield Snapshot(covered, taken, names, spans)
+        finally:
+            self._in_flight.remove(flight)
+
+    def read_now(self, piece: Piece) -> bytes | memoryview:
+        """Return the bytes of a piece of a snapshot, verified: blocking, on a worker thread.
+
+        Raises:
+            Damaged: they cannot be read back.
+        """
+        return self._journal.read_now(piece)
+
+    @property
+    def intent(self) -> Intent | None:
+        """The commit whose outcome is not known yet."""
+        return None if self._state.intent is None else self._state.intent.intent
+
+    @property
+    def uploaded(self) -> list[Uploaded]:
+        """Packs that the store has and that no commit names yet."""
+        return [noted.pack for noted in self._state.packs.values()]
+
+    def note_uploaded(self, pack: Uploaded) -> None:
+        """Remember a pack whose upload was answered, so that a kill repeats none."""
+        self._note(PackUploaded(pack))
+
+    async def note_intent(self, intent: Intent) -> None:
+        """Remember a commit durably, before any byte of it leaves this machine (L2).
+
+        Raises:
+            NoRoom, LocalFault: the disk refused; the commit must not be tried.
+        """
+        self._note(IntentNoted(intent))
+        await self._journal.sync()
+
+    def note_outcome(self, seq: Seq, outcome: Outcome, packs: Collection[PackName] = ()) -> None:
+        """Forget the intent for `seq`; `packs` are named by a commit now, or not wanted."""
+        self._note(OutcomeNoted(seq, outcome, tuple(packs)))
+
+    async def clean(self, covered: Covered) -> None:
+        """Forget rows that are committed and replayed; keep what changed since, over them.
+
+        Returns when the room that they took is free.
+
+        Raises:
+            LocalFault: the disk refused.
+        """
+        self._note(Cleaned(self._env.now_ns(), covered))
+        self._env.crash_point("unsaved.cleaned")
+        await self._cleaner.clean()
+
+    async def clean_when_due(self) -> None:
+        """Remove segments whenever that is worth it, for ever; also those of files that died."""
+        while True:
+            await self._cleaning_due.wait()
+            self._cleaning_due = trio.Event()
+            try:
+                await self._cleaner.clean(pressed=self.wants_room)
+            except LocalFault as error:
+                log.warning("cannot clean the journal: %s", error)
+
+    async def forget_journal_if_clean(self) -> None:
+        """Give all room back if nothing is unsaved. Nothing may be changed any more."""
+        if self._state:
+            return
+        try:
+            await self._journal.forget_all()
+        except LocalFault as error:
+            log.warning("cannot remove the journal: %s", error)
+
+    def statistics(self) -> UnsavedStatistics:
+        """Return what `status` says of unsaved data."""
+        rows = self._rows
+        since = [state.since_ns for state in rows.inodes.values()]
+        since += [state.since_ns for state in rows.dirents.values()]
+        return UnsavedStatistics(
+            files=len(rows.inodes),
+            names=len(rows.dirents),
+            bytes=sum(spans.unsaved_bytes for spans in rows.spans.values()),
+            oldest_ns=min(since, default=None),
+            room_bytes=self.room_bytes,
+            damages=self._journal.damages,
+        )
+
+    def _removed(self, inode: InodeNo) -> Gone | None:
+        flights = [inodes for inodes, _ in self._in_flight]
+        if self._state.intent is not None:
+            flights.append(self._state.intent.inodes)
+        known = any(inode in inodes for inodes in flights)
+        return GONE if known or self._saved.inode(inode) is not None else None
+
+    def _unnamed(self, key: DirentKey) -> Gone | None:
+        flights = [dirents for _, dirents in self._in_flight]
+        if self._state.intent is not None:
+            flights.append(self._state.intent.dirents)
+        known = any(key in dirents for dirents in flights)
+        return GONE if known or self._saved.dirent(*key) is not None else None
+
+    def _write(
+        self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview
+    ) -> None:
+        body = Wrote(self._env.now_ns(), inode, offset, row)
+        written = self._journal.append_bytes(body, data)
+        self._state.write(body, written)
+        self._note_news(written.segment)
+
+    def _size_of(self, inode: InodeNo) -> int:
+        state = self._rows.inodes.get(inode)
+        return 0 if state is None else _size(state.value)
+
+    def _note(self, body: PackUploaded | IntentNoted | OutcomeNoted | Cleaned) -> None:
+        at = self._journal.append(body, urgent=True)
+        self._state.note(body, at.segment)
+
+    def _note_news(self, segment: int) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+        if segment != self._newest_segment:
+            self._newest_segment = segment
+            self._cleaning_due.set()
+
+    async def _wait_for_room(self, length_bytes: int) -> None:
+        self._note_news(-1)
+        with trio.move_on_after(self._patience_s) as patience:
+            while self._stopped is None:
+                if self.room_bytes >= length_bytes:
+                    return
+                patience.deadline = trio.current_time() + self._patience_s
+                await self._room_news.wait()
+        why = self._stopped or "saving makes none"
+        raise _no_room(f"no room is left for unsaved data: {why}")
+
+    def _note_freed(self) -> None:
+        self._note_room_news()
+
+    def _note_room_news(self) -> None:
+        self._room_news.set()
+        self._room_news = trio.Event()
+
+
+def _size(value: LocalInode | Gone) -> int:
+    return value.size_bytes if isinstance(value, LocalInode) else 0
+
+
+def _no_room(what: str) -> NoRoom:
+    return NoRoom(what, hint="wait until more is saved, or give more with --unsaved-size")

@@ -1,0 +1,210 @@
+"""Hold the unsaved rows in memory, and change them by what the journal says.
+
+The same calls are made when something happens and when the journal is read again, so that what
+a remount shows is what was there (P1). Rows know the segment that holds their last record: with
+it the journal's oldest segment can be emptied.
+
+Concurrency: nothing here awaits.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from blobfs.model.changes import (
+    Covered,
+    DirentKey,
+    Gone,
+    LocalDirent,
+    LocalInode,
+)
+from blobfs.model.spans import Piece, SpanMap, Written
+from blobfs.types import InodeNo, Serial
+
+ROW_BYTES = 256
+"""What a row is counted as in the segment that holds it."""
+
+
+Cuts = tuple[tuple[Serial, int], ...]
+NO_CUTS: Cuts = ()
+
+
+class InodeState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An unsaved inode row. Times are wall-clock ns since the epoch."""
+
+    value: LocalInode | Gone
+    serial: Serial
+    """Of its last change."""
+    since_ns: int
+    """When it became unsaved."""
+    touched_ns: int
+    """When it changed last."""
+    cuts: Cuts = NO_CUTS
+    """Truncations that still count: when, and to how many bytes; growing in both."""
+    segment: int = 0
+
+
+class DirentState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An unsaved dirent row. Times as above."""
+
+    value: LocalDirent | Gone
+    serial: Serial
+    since_ns: int
+    segment: int = 0
+
+
+NO_SPANS = SpanMap()
+_NO_DIRENTS: Mapping[bytes, LocalDirent | Gone] = {}
+
+
+class Rows:
+    """All unsaved rows, and the unsaved spans of files."""
+
+    def __init__(self) -> None:
+        self.inodes: dict[InodeNo, InodeState] = {}
+        self.dirents: dict[DirentKey, DirentState] = {}
+        self.spans: dict[InodeNo, SpanMap] = {}
+        self.live_bytes: defaultdict[int, int] = defaultdict(int)
+        """Of each segment: what would have to be kept if it were removed."""
+        self._folders: dict[InodeNo, dict[bytes, LocalDirent | Gone]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.inodes or self.dirents)
+
+    def in_folder(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]:
+        """Return the unsaved dirents of one directory; the mapping follows later changes."""
+        return self._folders.get(parent, _NO_DIRENTS)
+
+    def spans_of(self, inode: InodeNo) -> SpanMap:
+        return self.spans.get(inode, NO_SPANS)
+
+    def set_inode(
+        self, inode: InodeNo, value: LocalInode | Gone, serial: Serial, now_ns: int, segment: int
+    ) -> None:
+        """Change or add a row. What a smaller size cuts off is gone."""
+        old = self.inodes.get(inode)
+        since_ns, cuts = now_ns, NO_CUTS
+        if old is not None:
+            since_ns, cuts = old.since_ns, old.cuts
+            self.live_bytes[old.segment] -= ROW_BYTES
+            if _is_shorter(value, old.value):
+                cuts = self._cut(inode, value, serial, cuts)
+        self.live_bytes[segment] += ROW_BYTES
+        self.inodes[inode] = InodeState(value, serial, since_ns, now_ns, cuts, segment)
+
+    def set_dirent(
+        self, key: DirentKey, value: LocalDirent | Gone, serial: Serial, now_ns: int, segment: int
+    ) -> None:
+        """Change or add a row."""
+        old = self.dirents.get(key)
+        since_ns = now_ns if old is None else old.since_ns
+        self.put_dirent(key, DirentState(value, serial, since_ns, segment))
+
+    def put_inode(self, inode: InodeNo, state: InodeState) -> None:
+        """Take a row as it is: one that the journal moved."""
+        old = self.inodes.get(inode)
+        if old is not None:
+            self.live_bytes[old.segment] -= ROW_BYTES
+        self.live_bytes[state.segment] += ROW_BYTES
+        self.inodes[inode] = state
+
+    def put_dirent(self, key: DirentKey, state: DirentState) -> None:
+        """Take a row as it is."""
+        old = self.dirents.get(key)
+        if old is not None:
+            self.live_bytes[old.segment] -= ROW_BYTES
+        self.live_bytes[state.segment] += ROW_BYTES
+        self.dirents[key] = state
+        self._folders.setdefault(key[0], {})[key[1]] = state.value
+
+    def drop_inode(self, inode: InodeNo) -> None:
+        """Forget a row and all that was written: the tree says the same, or never knew it."""
+        state = self.inodes.pop(inode, None)
+        if state is not None:
+            self.live_bytes[state.segment] -= ROW_BYTES
+        spans = self.spans.pop(inode, None)
+        if spans is not None:
+            self._count_out(spans)
+
+    def drop_dirent(self, key: DirentKey) -> None:
+        """Forget a row."""
+        state = self.dirents.pop(key, None)
+        if state is None:
+            return
+        self.live_bytes[state.segment] -= ROW_BYTES
+        folder = self._folders[key[0]]
+        del folder[key[1]]
+        if not folder:
+            del self._folders[key[0]]
+
+    def write(self, inode: InodeNo, written: Written) -> None:
+        """Let the bytes of a write show."""
+        spans = self.spans.get(inode)
+        if spans is None:
+            spans = self.spans[inode] = SpanMap()
+        self._count_out(spans.write_over(written))
+        self.live_bytes[written.segment] += written.length_bytes
+
+    def clean(self, covered: Covered, now_ns: int) -> None:
+        """Forget what a commit brought; keep what changed since, over the new content."""
+        for inode, size_bytes in covered.inodes:
+            self._clean_inode(inode, size_bytes, covered.serial, now_ns)
+        for key in covered.dirents:
+            state = self.dirents.get(key)
+            if state is not None and state.serial <= covered.serial:
+                self.drop_dirent(key)
+
+    def in_segment(self, number: int) -> Iterator[tuple[InodeNo, Piece]]:
+        """Yield the pieces of files that lie in one segment."""
+        for inode, spans in self.spans.items():
+            for piece in spans:
+                if piece.written.segment == number:
+                    yield inode, piece
+
+    def _clean_inode(self, inode: InodeNo, size_bytes: int, serial: Serial, now_ns: int) -> None:
+        state = self.inodes.get(inode)
+        if state is None:
+            return
+        if state.serial <= serial:
+            self.drop_inode(inode)
+            return
+        if isinstance(state.value, LocalInode):
+            self.inodes[inode] = _rebased(state, state.value, size_bytes, serial, now_ns)
+            self._count_out(self.spans_of(inode).drop_until(serial))
+
+    def _cut(
+        self,
+        inode: InodeNo,
+        value: LocalInode | Gone,
+        serial: Serial,
+        cuts: Cuts,
+    ) -> Cuts:
+        if isinstance(value, Gone):
+            self._count_out(self.spans.pop(inode, NO_SPANS))
+            return NO_CUTS
+        self._count_out(self.spans_of(inode).cut(value.size_bytes))
+        return (*(cut for cut in cuts if cut[1] < value.size_bytes), (serial, value.size_bytes))
+
+    def _count_out(self, pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
+            self.live_bytes[piece.written.segment] -= piece.length_bytes
+
+
+def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> bool:
+    if isinstance(value, Gone) or isinstance(old, Gone):
+        return isinstance(value, Gone)
+    return value.size_bytes < old.size_bytes
+
+
+def _rebased(
+    state: InodeState, value: LocalInode, size_bytes: int, serial: Serial, now_ns: int
+) -> InodeState:
+    """Return a row that lies over the content which a commit as of `serial` brought.
+
+    All of that content shows, up to the smallest truncation since.
+    """
+    cuts = tuple(cut for cut in state.cuts if cut[0] > serial)
+    limit = min(size_bytes, *(size for _, size in cuts)) if cuts else size_bytes
+    return replace(state, value=replace(value, base_limit_bytes=limit), cuts=cuts, since_ns=now_ns)

@@ -1,0 +1,147 @@
+"""Keep what the journal's records add up to: unsaved rows, uploaded packs, the commit under way.
+
+What happens now and what is read from the journal again goes through the same methods.
+
+Concurrency: nothing here awaits.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from blobfs.model.changes import DirentKey, Intent, Uploaded
+from blobfs.model.spans import Written
+from blobfs.types import InodeNo, PackName, Serial
+from blobfs.volume.journal_records import (
+    Changed,
+    Cleaned,
+    IntentNoted,
+    LostBytes,
+    MovedBytes,
+    MovedRows,
+    Opened,
+    OutcomeNoted,
+    PackUploaded,
+    Wrote,
+)
+from blobfs.volume.journal_recovery import Record
+from blobfs.volume.unsaved_rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class NotedPack:
+    """An uploaded pack, and the segment that says so."""
+
+    pack: Uploaded
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotedIntent:
+    """A commit under way, the segment that says so, and its rows for quick asking."""
+
+    intent: Intent
+    segment: int
+    inodes: frozenset[InodeNo]
+    dirents: frozenset[DirentKey]
+
+
+class UnsavedState:
+    """All that the journal holds."""
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.packs: dict[PackName, NotedPack] = {}
+        self.intent: NotedIntent | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.packs or self.intent)
+
+    def replay(self, record: Record) -> None:
+        """Take in one record of the journal that is being read."""
+        body, segment = record.body, record.segment
+        match body:
+            case Changed():
+                self.change(body, record.serial, segment)
+            case Wrote():
+                self.write(body, _written(body.start, record.serial, record))
+            case MovedBytes():
+                self.rows.write(body.inode, _written(body.start, body.serial, record))
+            case Opened():
+                pass
+            case _:
+                self.note(body, segment)
+
+    def change(self, body: Changed, serial: Serial, segment: int) -> None:
+        """Let rows be as `body` says."""
+        rows = self.rows
+        for inode, row in body.inodes:
+            if row is None:
+                rows.drop_inode(inode)
+            else:
+                rows.set_inode(inode, row, serial, body.time_ns, segment)
+        for key, dirent in body.dirents:
+            if dirent is None:
+                rows.drop_dirent(key)
+            else:
+                rows.set_dirent(key, dirent, serial, body.time_ns, segment)
+
+    def write(self, body: Wrote, written: Written) -> None:
+        """Let the bytes of a write show, and the row be as `body` says."""
+        rows, segment = self.rows, written.segment
+        rows.set_inode(body.inode, body.row, written.serial, body.time_ns, segment)
+        rows.write(body.inode, written)
+
+    def note(
+        self,
+        body: MovedRows | LostBytes | PackUploaded | IntentNoted | OutcomeNoted | Cleaned,
+        segment: int,
+    ) -> None:
+        """Take in what is neither a program's change nor its bytes."""
+        match body:
+            case MovedRows():
+                self._move(body, segment)
+            case LostBytes():
+                lost = Written(body.start, body.length_bytes, segment, 0, body.serial, b"")
+                self.rows.write(body.inode, lost)
+            case PackUploaded():
+                self.packs[body.pack.name] = NotedPack(body.pack, segment)
+            case IntentNoted():
+                self.intent = _noted(body.intent, segment)
+            case OutcomeNoted():
+                self._end_intent(body)
+            case Cleaned():
+                self.rows.clean(body.covered, body.time_ns)
+
+    def _move(self, body: MovedRows, segment: int) -> None:
+        for inode, state in body.inodes:
+            self.rows.put_inode(inode, replace(state, segment=segment))
+        for key, dirent in body.dirents:
+            self.rows.put_dirent(key, replace(dirent, segment=segment))
+
+    def _end_intent(self, body: OutcomeNoted) -> None:
+        if self.intent is not None and self.intent.intent.seq == body.seq:
+            self.intent = None
+        self._forget_packs(body.packs)
+
+    def _forget_packs(self, names: Iterable[PackName]) -> None:
+        for name in names:
+            self.packs.pop(name, None)
+
+
+def _noted(intent: Intent, segment: int) -> NotedIntent:
+    covered = intent.covered
+    inodes = frozenset(inode for inode, _ in covered.inodes)
+    return NotedIntent(intent, segment, inodes, frozenset(covered.dirents))
+
+
+def _written(start: int, serial: Serial, record: Record) -> Written:
+    return Written(
+        start,
+        record.payload_bytes,
+        record.segment,
+        record.payload_offset,
+        serial,
+        record.checksums,
+    )
