@@ -264,6 +264,10 @@ class Unsaved:
         """
         return await self._journal.read(piece)
 
+    def pinned(self) -> contextlib.AbstractContextManager[None]:
+        """Keep all pieces of now readable while we are inside, whatever is saved meanwhile."""
+        return self._journal.pinned()
+
     async def sync(self) -> None:
         """Return when everything done so far survives a power cut.
 
