@@ -24,6 +24,11 @@ _FILE_TYPES = {
 }
 
 
+def content_of(prefix: str, entry: Entry) -> Content:
+    """Return what the file `entry` in the native directory `prefix` reads."""
+    return Content(entry.key or prefix + to_segment(entry.name), entry.etag, entry.size_bytes)
+
+
 class NativeNode(msgspec.Struct, weakref=True, eq=False):
     """What stands behind a number that no row of the volume has: an object, or a prefix.
 
@@ -39,9 +44,7 @@ class NativeNode(msgspec.Struct, weakref=True, eq=False):
     @property
     def content(self) -> Content:
         """What a file of this node reads."""
-        entry = self.entry
-        key = entry.key or self.prefix + to_segment(entry.name)
-        return Content(key, entry.etag, entry.size_bytes)
+        return content_of(self.prefix, self.entry)
 
     def stands_for(self, prefix: str, entry: Entry) -> bool:
         """Whether it is this version of this object, or this directory."""
