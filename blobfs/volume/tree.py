@@ -72,10 +72,10 @@ class Tree:
 
     # -- the tree --------------------------------------------------------------------
 
-    def inode(self, number: InodeNo) -> InodeRow | None:
-        """Return the inode, None where the volume has none of this number."""
+    def inode(self, inode: InodeNo) -> InodeRow | None:
+        """Return the row of an inode, None where the volume has none of this number."""
         with self._database.read() as reader:
-            row = reader.get("inodes", number_key(number))
+            row = reader.get("inodes", number_key(inode))
         return None if row is None else decode_inode(row)
 
     def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:

@@ -85,7 +85,7 @@ def new_folder(number: int, name: bytes, parent: int = ROOT_INODE) -> tuple[Oper
 def chunked(number: int, *, base: int = 0, pack: PackName = PACK, hole: int = 0) -> SetContent:
     """Return the content of a file of one chunk, and a hole behind it if wanted."""
     data = b"%d/%d" % (number, base)
-    chunk = Extent(len(data), ChunkId(hashlib.sha256(data).digest()), pack, 8 * number, 7)
+    chunk = Extent(len(data), ChunkId(hashlib.sha256(data).digest()), pack, 8 * number, len(data))
     extents = (chunk, Extent(hole)) if hole else (chunk,)
     size_bytes = sum(extent.length_bytes for extent in extents)
     return SetContent(InodeNo(number), size_bytes, Extents(extents), Seq(base))

@@ -1,0 +1,279 @@
+"""Read a volume's log, and put commits into it (L3, L4).
+
+Every answer that matters is looked at twice: what lies in a slot counts only when a `head` that
+was read afterwards shows that the log still reaches down to it.
+
+Concurrency: nothing is kept between calls but the time of the last look at `head`; each call may
+be cancelled anywhere. A put that was cancelled may still land, so its intent must stand.
+"""
+
+from dataclasses import dataclass
+
+import trio
+from msgspec.structs import replace
+
+from blobfs.env import Env
+from blobfs.errors import (
+    AlreadyExists,
+    BlobfsError,
+    Changed,
+    Damaged,
+    InUse,
+    NotFound,
+    OutcomeUnknown,
+)
+from blobfs.formats.blocks import decode_operation_block, decode_pack_block
+from blobfs.formats.chunk import Buffer, decode_frame
+from blobfs.formats.commit import Entry, Operation, UsedPack
+from blobfs.formats.entry import decode_entry, entry_hash
+from blobfs.formats.head import Head, decode_head
+from blobfs.formats.keys import head_key, log_key, pack_key
+from blobfs.formats.rows import Extent
+from blobfs.model.chain import Landed, Position, follow
+from blobfs.model.commit_outcome import (
+    Answer,
+    Outcome,
+    Slot,
+    Step,
+    after_head,
+    after_put,
+    after_slot,
+)
+from blobfs.stores.base import Store
+from blobfs.types import ByteRange, ClientId, Seq
+
+MOST_ENTRIES_AT_ONCE = 128
+"""Entries of one batch: at most 32 MiB of them, and few enough to hold a transaction short."""
+
+PARALLEL_SLOTS = 16
+"""Slots asked for at once, behind one that was filled."""
+
+TIP_IS_BELIEVED_NS = 3600 * 10**9
+"""After this time an empty slot is taken for the tip only when `head` agrees."""
+
+MOST_PUTS = 5
+FIRST_PAUSE_S = 0.1
+
+
+class Overtaken(Changed):
+    """The log was cut above what was read of it: what follows stands in a checkpoint."""
+
+    hint = "this version reads no checkpoints: mount the volume with a newer version of blobfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What follows in the log."""
+
+    landed: tuple[Landed, ...]
+    is_tip: bool
+    """Whether nothing lay behind the last of them."""
+
+
+class Log:
+    """The log of one volume. Every request has the deadline that the layers of `store` give it.
+
+    `owner` is this client where the store keeps no writers apart (L8, `creation.Access.ALONE`).
+    """
+
+    def __init__(self, store: Store, env: Env, *, owner: ClientId | None = None) -> None:
+        self._store = store
+        self._env = env
+        self._owner = owner
+        self._confirmed_ns: int | None = None
+
+    # -- reading ---------------------------------------------------------------------
+
+    async def newer(self, after: Position, *, at_most: int = MOST_ENTRIES_AT_ONCE) -> Tail:
+        """Return the entries behind `after`, in order, as far as there are any (L4).
+
+        Lists of operations that lie in chunks (L7) are fetched: each entry is whole. An empty
+        slot is the tip; the first time, and once an hour, only if `head` agrees.
+
+        Raises:
+            Overtaken: the log was cut above `after`.
+            Damaged: an entry, its place in the chain, or a pack with operations is not right.
+            Unsupported: a newer version of blobfs wrote it.
+        """
+        found = await self._filled_slots(after.seq, at_most)
+        if found or self._must_confirm():
+            await self._require_uncut(after)
+        position = after
+        landed = []
+        for number, data in enumerate(found, after.seq + 1):
+            each = await self._open_entry(Seq(number), data)
+            position = follow(position, each)
+            landed.append(each)
+        return Tail(tuple(landed), is_tip=len(found) < at_most)
+
+    async def head(self) -> Head:
+        """Return `head` as it is now.
+
+        Raises:
+            Damaged: it is gone, which is not how a log begins (L5), or is not right.
+        """
+        key = head_key()
+        try:
+            fetched = await self._store.get(key)
+        except NotFound:
+            raise Damaged(
+                f"the volume has lost its head. key={key!r} store={self._store.url}",
+                hint="nothing was changed; bring back what was removed below .blobfs/",
+            ) from None
+        return decode_head(bytes(fetched.data), key=key)
+
+    def _must_confirm(self) -> bool:
+        # The wall clock, because the other one stands still while a machine sleeps.
+        now_ns = self._env.now_ns()
+        return self._confirmed_ns is None or abs(now_ns - self._confirmed_ns) >= TIP_IS_BELIEVED_NS
+
+    async def _require_uncut(self, after: Position) -> None:
+        head = await self.head()
+        if head.floor > after.seq:
+            raise Overtaken(
+                f"the log was cut above what is known here. known={after.seq} "
+                f"floor={head.floor} checkpoint={head.checkpoint!r}"
+            )
+        self._confirmed_ns = self._env.now_ns()
+
+    async def _filled_slots(self, after: Seq, at_most: int) -> list[bytes]:
+        """Return what lies in the slots behind `after`, up to the first empty one."""
+        found: list[bytes] = []
+        width = 1
+        while len(found) < at_most:
+            first = after + 1 + len(found)
+            width = min(width, at_most - len(found))
+            part = await self._slots(range(first, first + width))
+            found += part
+            if len(part) < width:
+                break
+            width = PARALLEL_SLOTS
+        return found
+
+    async def _slots(self, numbers: range) -> list[bytes]:
+        """Look into slots side by side; return what lies in those before the first empty one."""
+        answers: dict[int, bytes | BlobfsError | None] = {}
+
+        async def look(number: int) -> None:
+            try:
+                answers[number] = await self._slot(Seq(number))
+            except BlobfsError as error:
+                answers[number] = error
+
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(look, number)
+        found = []
+        for number in numbers:
+            answer = answers[number]
+            if isinstance(answer, BlobfsError):
+                raise answer
+            if answer is None:
+                break
+            found.append(answer)
+        return found
+
+    async def _slot(self, seq: Seq) -> bytes | None:
+        try:
+            return bytes((await self._store.get(log_key(seq))).data)
+        except NotFound:
+            return None
+
+    async def _open_entry(self, seq: Seq, data: bytes) -> Landed:
+        key = log_key(seq)
+        entry = decode_entry(data, key=key)
+        if entry.operation_parts or entry.pack_parts:
+            entry = await self._gather(entry, key)
+        return Landed(entry, entry_hash(data))
+
+    async def _gather(self, entry: Entry, key: str) -> Entry:
+        """Return the entry with the lists that lie in chunks (L7)."""
+        packs: list[UsedPack] = list(entry.packs)
+        for part in entry.pack_parts:
+            packs += decode_pack_block(await self._chunk(part), key=key)
+        names = [pack.name for pack in packs]
+        operations: list[Operation] = []
+        for part in entry.operation_parts:
+            operations += decode_operation_block(await self._chunk(part), packs=names, key=key)
+        return replace(
+            entry,
+            operations=tuple(operations),
+            packs=tuple(packs),
+            operation_parts=(),
+            pack_parts=(),
+        )
+
+    async def _chunk(self, extent: Extent) -> Buffer:
+        key = pack_key(extent.pack)
+        span = ByteRange(extent.offset, extent.offset + extent.stored_bytes)
+        try:
+            fetched = await self._store.get(key, span=span)
+        except NotFound:
+            raise Damaged(
+                f"a pack that the log needs is gone. key={key!r}", hint="run `blobfs check`"
+            ) from None
+        return decode_frame(fetched.data, chunk=extent.chunk, length_bytes=extent.length_bytes)
+
+    # -- writing ---------------------------------------------------------------------
+
+    async def put(self, seq: Seq, data: bytes) -> Outcome:
+        """Put an entry into slot `seq`, and find out what became of it (L3).
+
+        The caller has noted `data` durably before (L2), and puts nothing else into that slot
+        while this says `UNKNOWN`, raises or is cancelled: then it is not known, and `put` with
+        the same bytes goes on where this ended. All packs that the entry names are there.
+
+        Raises:
+            BlobfsError: the store cannot be asked, or refuses; it is not known either.
+        """
+        step, is_mine = Step.PUT, False
+        for attempt in range(MOST_PUTS):
+            await self._pause(attempt)
+            step = after_put(await self._put(seq, data))
+            is_mine = step is Step.READ_HEAD
+            if step is Step.READ_SLOT:
+                found = await self._look(seq, data)
+                step, is_mine = after_slot(found), found is Slot.MINE
+            if step is Step.READ_HEAD:
+                return after_head((await self.head()).floor, seq, is_mine=is_mine)
+        return Outcome.UNKNOWN
+
+    async def _put(self, seq: Seq, data: bytes) -> Answer:
+        if self._owner is not None:
+            return await self._put_alone(seq, data, self._owner)
+        try:
+            await self._store.put(log_key(seq), data, if_absent=True)
+        except AlreadyExists:
+            return Answer.REFUSED
+        except OutcomeUnknown:
+            return Answer.NONE
+        return Answer.STORED
+
+    async def _put_alone(self, seq: Seq, data: bytes, owner: ClientId) -> Answer:
+        """Put without a condition, as the one client whom `head` lets write (L8)."""
+        head = await self.head()
+        if head.owner != owner:
+            raise InUse(
+                f"the volume does not belong to this client any more. owner={head.owner!r}",
+                hint="mount it with --read-only, or write from where it belongs to",
+            )
+        if await self._slot(seq) is not None:
+            return Answer.REFUSED
+        await self._store.put(log_key(seq), data)
+        return Answer.STORED
+
+    async def _look(self, seq: Seq, data: bytes) -> Slot:
+        found = await self._slot(seq)
+        if found is None:
+            return Slot.ABSENT
+        if found == data:
+            return Slot.MINE
+        # Bytes that broke on their way would look like somebody else's entry, and mine, which
+        # they are, would be committed a second time: so they have to be an entry (P6).
+        decode_entry(found, key=log_key(seq))
+        return Slot.OTHER
+
+    async def _pause(self, attempt: int) -> None:
+        """Wait before another put of the same slot, a time that chance spreads and that grows."""
+        if attempt:
+            await trio.sleep(self._env.chance() * FIRST_PAUSE_S * 2**attempt)
