@@ -7,10 +7,11 @@ of it carries the grant of `model.numbers.range_of` that number.
 Concurrency: nothing here awaits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from blobfs.model.numbers import range_of
-from blobfs.types import InodeNo
+from blobfs.model.numbers import is_native, range_of
+from blobfs.types import ROOT_INODE, InodeNo
+from blobfs.volume.tree_rows import GrantedRange
 
 
 class Numbers:
@@ -33,3 +34,13 @@ class Numbers:
         number = self._next
         self._next += 1
         return InodeNo(number)
+
+
+def last_used(granted: Iterable[GrantedRange], unsaved: Iterable[InodeNo]) -> int | None:
+    """Return the highest number that this client ever used; None: it never used one.
+
+    `granted` are its own ranges, `unsaved` the inodes of which it has unsaved rows.
+    """
+    used = [each.unused - 1 for each in granted if each.unused > each.first]
+    used += [number for number in unsaved if number != ROOT_INODE and not is_native(number)]
+    return max(used, default=None)

@@ -191,7 +191,7 @@ async def test_a_rename_moves_whole_directories_at_once(world: World) -> None:
     for number in range(50):
         await world.make((b"x", b"%d" % number))
     await world.commit()
-    rows = len(world.unsaved.inodes)
+    rows = len(world.unsaved.inode_states)
     await world.namespace.rename(ROOT_INODE, b"x", ROOT_INODE, b"y")
-    assert len(world.unsaved.inodes) <= rows + 2
+    assert len(world.unsaved.inode_states) <= rows + 2
     assert len(await world.listed((b"y",))) == 50

@@ -1,15 +1,16 @@
 """Mount nothing, but do to a namespace what a kernel does: find paths, hold inodes, forget them."""
 
+import shutil
 import stat
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blobfs.env import Env
 from blobfs.formats.commit import Grant
 from blobfs.formats.rows import Inline, Kind
-from blobfs.model.changes import GONE, Change, DirentKey, Gone, LocalDirent, LocalInode
+from blobfs.model.changes import Gone, LocalDirent, LocalInode
 from blobfs.model.difference import InodeChange, NameChange, operations_for
 from blobfs.model.nodes import NativeLook, Node
 from blobfs.model.numbers import is_native, range_of
@@ -18,12 +19,16 @@ from blobfs.model.tree_rules import Maker
 from blobfs.stores.breaker import Breaker
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
-from blobfs.types import ROOT_INODE, InodeNo, Serial
+from blobfs.types import MIB, ROOT_INODE, InodeNo
 from blobfs.volume.namespace import Namespace
-from blobfs.volume.namespace_numbers import Numbers
+from blobfs.volume.namespace_numbers import Numbers, last_used
 from blobfs.volume.native import NativeTree, open_native
 from blobfs.volume.tree import Tree, open_tree
+from blobfs.volume.unsaved import Unsaved, open_unsaved
 from tests.volume.story import ME, ORIGIN, Story
+
+JOURNAL_BYTES = 64 * MIB
+"""Small segments: every kill copies one."""
 
 LOOK = NativeLook(uid=1000, gid=1000)
 ME_MYSELF = Maker(1000, 1000)
@@ -39,44 +44,6 @@ KIND_OF_TYPE = {
 Names = tuple[bytes, ...]
 
 
-class MemoryRows:
-    """Unsaved rows without a journal."""
-
-    def __init__(self) -> None:
-        self.inodes: dict[InodeNo, LocalInode | Gone] = {}
-        self.names: dict[InodeNo, dict[bytes, LocalDirent | Gone]] = {}
-        self.serial = 0
-
-    def inode(self, inode: InodeNo) -> LocalInode | Gone | None:
-        return self.inodes.get(inode)
-
-    def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | Gone | None:
-        return self.names.get(parent, {}).get(name)
-
-    def dirents(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]:
-        return self.names.get(parent, {})
-
-    def apply(self, change: Change) -> Serial:
-        for inode, row in change.inodes.items():
-            self.inodes[inode] = row or GONE
-        for (parent, name), dirent in change.dirents.items():
-            self.names.setdefault(parent, {})[name] = dirent or GONE
-        self.serial += 1
-        return Serial(self.serial)
-
-    def clear(self) -> None:
-        self.inodes.clear()
-        self.names.clear()
-
-    @property
-    def dirent_rows(self) -> dict[DirentKey, LocalDirent | Gone]:
-        return {
-            (parent, name): row
-            for parent, names in self.names.items()
-            for name, row in names.items()
-        }
-
-
 @dataclass(eq=False)
 class World:
     """A namespace over its three layers, and a clock that tests set."""
@@ -84,10 +51,11 @@ class World:
     store: FaultyStore
     native: NativeTree
     tree: Tree
-    unsaved: MemoryRows
+    unsaved: Unsaved
+    reopened: Callable[[], Awaitable[Unsaved]]
+    read_only: bool
     story: Story = field(default_factory=Story)
     now_ns: int = 10**18
-    read_only: bool = False
 
     def __post_init__(self) -> None:
         self.held: list[Node] = []
@@ -95,15 +63,13 @@ class World:
 
     def mounted(self) -> Namespace:
         """Return the namespace as a fresh mount has it."""
-        own = [number for number in self.unsaved.inodes if not is_native(number)]
-        own += [InodeNo(granted.unused - 1) for granted in self.tree.granted(ME)]
-        last_used = max((number for number in own if number > ROOT_INODE), default=None)
+        used = last_used(self.tree.granted(ME), self.unsaved.inode_states)
         return Namespace(
             self.unsaved,
             self.tree,
             self.native,
             Env(now_ns=lambda: self.now_ns),
-            numbers=Numbers(last_used, lambda: self.tree.state.granted_to),
+            numbers=Numbers(used, lambda: self.tree.state.granted_to),
             source="memory://",
             look=LOOK,
             read_only=self.read_only,
@@ -149,26 +115,28 @@ class World:
 
     async def commit(self) -> None:
         """Bring all unsaved rows into the tree, by an entry of a log as a push would write it."""
-        inodes = [
-            InodeChange(number, self.tree.inode(number), self._after(row), self._content(row))
-            for number, row in self.unsaved.inodes.items()
-        ]
-        names = [
-            NameChange(key, self.tree.dirent(*key), None if isinstance(row, Gone) else row)
-            for key, row in self.unsaved.dirent_rows.items()
-        ]
-        operations = (*self._grants(inodes), *operations_for(inodes, names))
-        if operations:
-            await self.tree.replay([self.story.entry(*operations)])
-        self.unsaved.clear()
+        unsaved = self.unsaved
+        with unsaved.snapshot(unsaved.inode_states, unsaved.dirent_states) as taken:
+            inodes = [
+                InodeChange(
+                    number, self.tree.inode(number), _after(state.value), _content(state.value)
+                )
+                for number, state in taken.inodes.items()
+            ]
+            names = [
+                NameChange(key, self.tree.dirent(*key), _if_there(state.value))
+                for key, state in taken.dirents.items()
+            ]
+            operations = (*self._grants(inodes), *operations_for(inodes, names))
+            if operations:
+                await self.tree.replay([self.story.entry(*operations)])
+            await unsaved.clean(taken.covered)
 
-    def _after(self, row: LocalInode | Gone) -> LocalInode | None:
-        return row if isinstance(row, LocalInode) and row.nlink else None
-
-    def _content(self, row: LocalInode | Gone) -> Inline | None:
-        if isinstance(row, LocalInode) and row.kind is Kind.FILE:
-            return Inline(bytes(row.size_bytes))
-        return None
+    async def kill(self) -> None:
+        """Go on as the next daemon does, from what the killed one left behind."""
+        self.unsaved = await self.reopened()
+        self.held.clear()
+        self.namespace = self.mounted()
 
     def _grants(self, inodes: list[InodeChange]) -> list[Grant]:
         fresh = [
@@ -182,6 +150,20 @@ class World:
         return [Grant(each.first, each.stop) for each in sorted(ranges) if each.first >= granted_to]
 
 
+def _after(row: LocalInode | Gone) -> LocalInode | None:
+    return row if isinstance(row, LocalInode) and row.nlink else None
+
+
+def _content(row: LocalInode | Gone) -> Inline | None:
+    if isinstance(row, LocalInode) and row.kind is Kind.FILE:
+        return Inline(bytes(row.size_bytes))
+    return None
+
+
+def _if_there(row: LocalDirent | Gone) -> LocalDirent | None:
+    return row if isinstance(row, LocalDirent) else None
+
+
 @asynccontextmanager
 async def opened_world(folder: Path, *keys: str, read_only: bool = False) -> AsyncIterator[World]:
     """Open a namespace over a bucket with objects under `keys`, each holding its key."""
@@ -189,8 +171,22 @@ async def opened_world(folder: Path, *keys: str, read_only: bool = False) -> Asy
     for key in keys:
         await store.put(key, key.encode())
     env = Env()
-    async with (
-        open_native(Breaker(store, env), folder / "native", ttl_s=60, env=env) as native,
-        open_tree(folder / "tree.lmdb", b"v" * 16, ORIGIN) as tree,
-    ):
-        yield World(store, native, tree, MemoryRows(), read_only=read_only)
+    async with AsyncExitStack() as stack:
+        native = await stack.enter_async_context(
+            open_native(Breaker(store, env), folder / "native", ttl_s=60, env=env)
+        )
+        tree = await stack.enter_async_context(open_tree(folder / "tree", b"v" * 16, ORIGIN))
+        journals = [folder / "journal"]
+
+        async def unsaved() -> Unsaved:
+            return await stack.enter_async_context(
+                open_unsaved(journals[-1], env, tree, limit_bytes=JOURNAL_BYTES)
+            )
+
+        async def reopened() -> Unsaved:
+            """Leave the journal to the daemon that was killed; begin with a copy."""
+            journals.append(folder / f"journal-{len(journals)}")
+            shutil.copytree(*journals[-2:])
+            return await unsaved()
+
+        yield World(store, native, tree, await unsaved(), reopened, read_only)
