@@ -8,6 +8,7 @@ login page when asked to. This one does both. It checks no signature: SeaweedFS 
 import contextlib
 import hashlib
 import re
+import ssl
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -198,12 +200,20 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def fake_s3() -> Iterator[FakeS3]:
-    """Serve an empty bucket named `BUCKET`."""
+def fake_s3(certificate: Path | None = None) -> Iterator[FakeS3]:
+    """Serve an empty bucket named `BUCKET`, over TLS where there is a certificate."""
     fake = FakeS3()
     handler = type("Handler", (_Handler,), {"fake": fake})
     with _Server(("127.0.0.1", 0), handler) as server:
-        fake.endpoint_url = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "http"
+        if certificate is not None:
+            scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            # The handshake waits for the thread of its connection.
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        fake.endpoint_url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

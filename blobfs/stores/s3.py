@@ -1,10 +1,11 @@
 """Keep objects in a bucket of S3, or of a server that speaks its protocol.
 
-obstore does what happens often: get, head and put. boto3 does the rest: it knows all ways
-to log in, finds the bucket's region, lists, deletes, and carries the keys that obstore
-would change (`hot.carries`). Objects are written by one PUT each, never in parts.
+obstore does what happens often: get and put. What lookups wait for, heads and short listings,
+goes from the event loop over connections of its own (`s3_lookup`). boto3 does the rest: it
+knows all ways to log in, finds the bucket's region, lists, deletes, and carries the keys that
+obstore would change (`hot.carries`). Objects are written by one PUT each, never in parts.
 
-Concurrency: all requests block in worker threads. A call that is cancelled gives up its
+Concurrency: all other requests block in worker threads. A call that is cancelled gives up its
 thread, which ends by the timeouts of its request.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from obstore.store import S3Store as ObstoreS3
@@ -29,6 +30,8 @@ from blobfs.stores.s3_client import (
     connect,
     is_aws,
 )
+from blobfs.stores.s3_lookup import FEW_KEYS, Lookups, open_lookups
+from blobfs.stores.trust import read_certificates
 from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ T = TypeVar("T")
 
 LONGEST_KEY_BYTES = 1024
 PARALLEL = 64
+CONNECTIONS_OF_A_LOOKUP = 2
+"""It asks for the key and for what lies below it at the same time."""
 
 
 @dataclass(slots=True)
@@ -48,6 +53,8 @@ class S3Store(Store):
     traits: StoreTraits
     hot: HotPath
     client: S3Client
+    lookups: Lookups | None
+    """None where listings can only go through the client."""
     _threads: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(CONNECTIONS)
     )
@@ -64,6 +71,8 @@ class S3Store(Store):
 
     async def head(self, key: str) -> ObjectInfo:
         self._check(key)
+        if self.lookups is not None:
+            return await self.lookups.head(key)
         if carries(key):
             return await self.hot.head(key)
         return await self._call(partial(self.client.head, key))
@@ -77,16 +86,12 @@ class S3Store(Store):
         max_keys: int = MAX_PAGE_KEYS,
         token: str | None = None,
     ) -> ListPage:
-        page = await self._call(
-            partial(
-                self.client.list,
-                prefix,
-                delimiter=delimiter,
-                start_after=start_after,
-                max_keys=max_keys,
-                token=token,
-            )
-        )
+        wanted: dict[str, Any] = {"delimiter": delimiter, "start_after": start_after}
+        wanted |= {"max_keys": max_keys, "token": token}
+        if self.lookups is not None and max_keys <= FEW_KEYS:
+            page = await self.lookups.list(prefix, **wanted)
+        else:
+            page = await self._call(partial(self.client.list, prefix, **wanted))
         return _after(page, start_after)
 
     async def put(
@@ -111,6 +116,8 @@ class S3Store(Store):
         return failed
 
     async def aclose(self) -> None:
+        if self.lookups is not None:
+            self.lookups.connections.close()
         await self._call(self.client.boto.close)
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -149,21 +156,24 @@ async def open_s3(
     Raises:
         AccessDenied: no credentials could be found, or had.
         NotFound: there is no such bucket.
-        UsageError: the profile does not exist.
+        UsageError: the profile does not exist, or the file of trusted certificates.
         Unreachable: nobody answered when asked for the bucket's region.
     """
     login = Login(profile, region, endpoint_url, anonymous, deadline_s)
     client = await trio.to_thread.run_sync(
         connect, bucket, login, env or Env(), abandon_on_cancel=True
     )
-    return store_of(client, deadline_s)
+    store = store_of(client, deadline_s)
+    if store.lookups is not None:
+        await store.lookups.connections.warm_up(CONNECTIONS_OF_A_LOOKUP)
+    return store
 
 
 def store_of(client: S3Client, deadline_s: float) -> S3Store:
     """Return the store of the bucket that `client` is logged in to."""
     hot = HotPath(
-        reader=_obstore(client, read_options(deadline_s, allow_http=_is_plain(client))),
-        writer=_obstore(client, write_options(deadline_s, allow_http=_is_plain(client))),
+        reader=_obstore(client, read_options(deadline_s, allow_http=client.is_plain)),
+        writer=_obstore(client, write_options(deadline_s, allow_http=client.is_plain)),
         where=client.url,
         # Twice what is asked for at once: threads of abandoned calls end by their timeouts.
         read_threads=trio.CapacityLimiter(2 * PARALLEL),
@@ -176,11 +186,13 @@ def store_of(client: S3Client, deadline_s: float) -> S3Store:
         parallel=PARALLEL,
         sorted_listing=is_aws(client.endpoint_url),
     )
-    return S3Store(client.url, traits, hot, client)
+    return S3Store(client.url, traits, hot, client, open_lookups(client, deadline_s))
 
 
 def _obstore(client: S3Client, options: "ClientConfig") -> ObstoreS3:
     """Return an obstore client that takes nothing from the environment but what boto3 took."""
+    if client.has_own_ca_file and not client.is_plain:
+        options["root_certificate"] = read_certificates(client.ca_file)
     return ObstoreS3(
         client.bucket,
         endpoint=client.host_url,
@@ -191,10 +203,6 @@ def _obstore(client: S3Client, options: "ClientConfig") -> ObstoreS3:
         client_options=options,
         retry_config=NO_RETRIES,
     )
-
-
-def _is_plain(client: S3Client) -> bool:
-    return client.endpoint_url.startswith("http://")
 
 
 def _after(page: ListPage, start_after: str) -> ListPage:

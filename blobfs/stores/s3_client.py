@@ -4,12 +4,13 @@ This is the one module that imports boto3. All here blocks, and raises our own e
 
 boto3 is tamed: no retries of its own (a layer has them), timeouts, no `Expect: 100-continue`
 (a round trip for nothing), and checksums only where S3 asks for them (other servers choke on
-the rest). Listings, which happen often, go past it over its own connections (`s3_request`).
+the rest). Listings, which happen often, go past it over its own connections (`s3_request`),
+and those that a lookup waits for go past those, too (`s3_lookup`).
 """
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,10 +20,10 @@ import boto3
 import boto3.session
 import botocore.exceptions as boto_errors
 from botocore import UNSIGNED
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.handlers import add_expect_header
-from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError, NameResolutionError, ProtocolError
+from botocore.httpsession import get_cert_path
 
 from blobfs.env import Env
 from blobfs.errors import AccessDenied, BlobfsError, UsageError
@@ -37,8 +38,18 @@ from blobfs.stores.hot import (
     put_condition,
     to_ns,
 )
-from blobfs.stores.s3_listing import parse_listing
-from blobfs.stores.s3_request import Reply, answer_of, quoted, signed_get
+from blobfs.stores.http import Reply
+from blobfs.stores.s3_errors import BehindTheEnd, asked, headers_of
+from blobfs.stores.s3_request import (
+    Method,
+    encoded,
+    info_of,
+    listing_query,
+    page_of,
+    quoted,
+    request_headers,
+)
+from blobfs.stores.s3_sign import FrozenCredentials
 from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 if TYPE_CHECKING:
@@ -98,6 +109,7 @@ class S3Client:
     path_style: bool
     credentials: Credentials | None
     boto: Any
+    env: Env
 
     @property
     def url(self) -> str:
@@ -110,6 +122,39 @@ class S3Client:
             return self.endpoint_url
         return self.endpoint_url.replace("://", f"://{self.bucket}.", 1)
 
+    @property
+    def bucket_url(self) -> str:
+        """Where the bucket's own requests go, listings for example."""
+        path = quoted(self.bucket) if self.path_style else ""
+        return f"{self.host_url.rstrip('/')}/{path}"
+
+    def url_of(self, key: str) -> str:
+        """Return where the object `key` is."""
+        return f"{self.bucket_url.rstrip('/')}/{quoted(key, keep='/')}"
+
+    @property
+    def ca_file(self) -> str:
+        """The file of certificates that boto3 trusts: its own, or what AWS_CA_BUNDLE says."""
+        return str(get_cert_path(self._http._verify))
+
+    @property
+    def has_own_ca_file(self) -> bool:
+        """Whether the user chose it."""
+        return self._http._verify is not True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the endpoint is spoken to without TLS."""
+        return self.endpoint_url.startswith("http://")
+
+    @property
+    def has_proxy(self) -> bool:
+        return self._http._proxy_config.proxy_url_for(self.host_url) is not None
+
+    @property
+    def _http(self) -> Any:
+        return self.boto._endpoint.http_session
+
     def list(
         self,
         prefix: str,
@@ -121,18 +166,11 @@ class S3Client:
     ) -> ListPage:
         """Return one page, as `Store.list` does."""
         call = Call("list", self.url, prefix or None)
-        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
-        query["max-keys"] = str(max_keys)
-        if delimiter:
-            query["delimiter"] = "/"
-        if token is not None:
-            query["continuation-token"] = token
-        elif start_after:
-            query["start-after"] = start_after
-        reply = _asked(call, lambda: self._signed_get(query))
-        if reply.status != 200:
-            raise error_of_answer(answer_of(reply), call)
-        return parse_listing(reply.body, call, prefix)
+        query = listing_query(
+            prefix, delimiter=delimiter, start_after=start_after, max_keys=max_keys, token=token
+        )
+        url = f"{self.bucket_url}?{encoded(query)}"
+        return page_of(asked(call, lambda: self._send("GET", url, call)), call, prefix)
 
     def get(self, key: str, *, span: ByteRange | None, if_match: str | None) -> Fetched:
         """Return what `Store.get` does."""
@@ -143,16 +181,29 @@ class S3Client:
         if if_match is not None:
             wanted["IfMatch"] = f'"{if_match}"'
         try:
-            answer, data = _asked(call, lambda: self._get(key, wanted))
-        except _BehindTheEnd:
+            answer, data = asked(call, lambda: self._get(key, wanted))
+        except BehindTheEnd:
             return nothing_behind_the_end(self.head(key), call, if_match)
         return checked(Fetched(_info(call, key, answer), data), call, span, if_match)
+
+    def headers(
+        self, method: Method, url: str, credentials: FrozenCredentials | None
+    ) -> dict[str, str]:
+        """Return the headers of a request for `url`, signed with `credentials`, if any."""
+        return request_headers(method, url, credentials, self.region, self.env.now_ns())
+
+    def frozen_credentials(self, call: Call) -> FrozenCredentials | None:
+        """Return what a signature takes. Blocks where they have to be renewed first."""
+        if self.credentials is None:
+            return None
+        frozen: FrozenCredentials = asked(call, self.credentials.source.get_frozen_credentials)
+        return frozen
 
     def head(self, key: str) -> ObjectInfo:
         """Return what `Store.head` does."""
         call = Call("head", self.url, key)
-        answer = _asked(call, lambda: self.boto.head_object(Bucket=self.bucket, Key=key))
-        return _info(call, key, answer)
+        url = self.url_of(key)
+        return info_of(asked(call, lambda: self._send("HEAD", url, call)), call, key)
 
     def put(
         self, key: str, data: bytes | memoryview, *, if_absent: bool, if_match: str | None
@@ -164,7 +215,7 @@ class S3Client:
             wanted["IfNoneMatch"] = "*"
         if if_match is not None:
             wanted["IfMatch"] = f'"{if_match}"'
-        answer = _asked(call, lambda: self.boto.put_object(Bucket=self.bucket, Key=key, **wanted))
+        answer = asked(call, lambda: self.boto.put_object(Bucket=self.bucket, Key=key, **wanted))
         if not answer.get("ETag"):
             raise error_of_fault(Fault.NOT_A_STORE, call)
         return plain_etag(answer["ETag"])
@@ -182,12 +233,12 @@ class S3Client:
 
     def _delete_one(self, key: str) -> None:
         call = Call("delete", self.url, key)
-        _asked(call, lambda: self.boto.delete_object(Bucket=self.bucket, Key=key))
+        asked(call, lambda: self.boto.delete_object(Bucket=self.bucket, Key=key))
 
     def _delete_batch(self, keys: Sequence[str]) -> dict[str, BlobfsError]:
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         call = Call("delete", self.url)
-        answer = _asked(call, lambda: self.boto.delete_objects(Bucket=self.bucket, Delete=wanted))
+        answer = asked(call, lambda: self.boto.delete_objects(Bucket=self.bucket, Delete=wanted))
         return {
             error["Key"]: error_of_answer(
                 Answer(_STATUS_BY_CODE.get(error["Code"], 500), error["Code"]),
@@ -197,15 +248,11 @@ class S3Client:
             if error["Code"] not in ("NoSuchKey", "NotFound")
         }
 
-    def _signed_get(self, query: dict[str, str]) -> Reply:
-        path = quoted(self.bucket) if self.path_style else ""
-        credentials = None
-        if self.credentials is not None:
-            credentials = self.credentials.source.get_frozen_credentials()
+    def _send(self, method: Method, url: str, call: Call) -> Reply:
+        headers = self.headers(method, url, self.frozen_credentials(call))
         # boto3's own connections: they have its proxies, certificates and timeouts.
-        http = self.boto._endpoint.http_session
-        url = f"{self.host_url.rstrip('/')}/{path}"
-        return signed_get(http, url, query, credentials, self.region)
+        response = self._http.send(AWSRequest(method, url, headers).prepare())
+        return Reply(response.status_code, response.headers, response.content)
 
     def _get(self, key: str, wanted: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         answer = self.boto.get_object(Bucket=self.bucket, Key=key, **wanted)
@@ -215,10 +262,6 @@ class S3Client:
 
 _STATUS_BY_CODE = {"AccessDenied": 403, "InternalError": 500, "SlowDown": 503}
 """Each key of a batch delete has a code of its own, but no status."""
-
-
-class _BehindTheEnd(Exception):
-    """A range was asked for that starts behind the object: 416."""
 
 
 def connect(bucket: str, login: Login, env: Env) -> S3Client:
@@ -231,20 +274,20 @@ def connect(bucket: str, login: Login, env: Env) -> S3Client:
         Unreachable: AWS could not be asked for the region.
     """
     call = Call("list", f"s3://{bucket}")
-    session = _asked(call, lambda: _session(login))
-    credentials = _asked(call, lambda: _credentials(session, login, env))
+    session = asked(call, lambda: _session(login))
+    credentials = asked(call, lambda: _credentials(session, login, env))
     region: str = session.region_name or FALLBACK_REGION
-    boto = _asked(call, lambda: _boto(session, login, region, login.endpoint_url))
+    boto = asked(call, lambda: _boto(session, login, region, login.endpoint_url))
     endpoint_url: str = boto.meta.endpoint_url
     if not is_aws(endpoint_url):
         if login.endpoint_url is None:  # it stands in the environment or in the profile
             boto = _boto(session, login, region, endpoint_url)
-        return S3Client(bucket, endpoint_url, region, True, credentials, boto)
-    found = login.region or _asked(call, lambda: _region_of(boto, bucket)) or region
+        return S3Client(bucket, endpoint_url, region, True, credentials, boto, env)
+    found = login.region or asked(call, lambda: _region_of(boto, bucket)) or region
     if found != region:
         boto = _boto(session, login, found, None)
     path_style = "." in bucket  # the certificate covers one label
-    return S3Client(bucket, boto.meta.endpoint_url, found, path_style, credentials, boto)
+    return S3Client(bucket, boto.meta.endpoint_url, found, path_style, credentials, boto, env)
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -300,11 +343,11 @@ def _region_of(boto: Any, bucket: str) -> str:
     try:
         answer = boto.head_bucket(Bucket=bucket)
     except boto_errors.ClientError as error:
-        region = _headers(error.response).get("x-amz-bucket-region", "")
+        region = headers_of(error.response).get("x-amz-bucket-region", "")
         if not region:
             raise
         return str(region)
-    return str(_headers(answer).get("x-amz-bucket-region", ""))
+    return str(headers_of(answer).get("x-amz-bucket-region", ""))
 
 
 def _info(call: Call, key: str, answer: dict[str, Any]) -> ObjectInfo:
@@ -314,59 +357,3 @@ def _info(call: Call, key: str, answer: dict[str, Any]) -> ObjectInfo:
     if content_range := answer.get("ContentRange"):
         size_bytes = int(content_range.rpartition("/")[2])
     return ObjectInfo(key, size_bytes, plain_etag(answer["ETag"]), to_ns(answer["LastModified"]))
-
-
-def _headers(response: dict[str, Any]) -> dict[str, Any]:
-    headers: dict[str, Any] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
-
-
-def _asked(call: Call, ask: Callable[[], T]) -> T:
-    """Do `ask`; what boto3 raises comes out as our own error."""
-    try:
-        return ask()
-    except boto_errors.ClientError as error:
-        answer = _answer(error.response)
-        if answer.status == 416:
-            raise _BehindTheEnd from None
-        raise error_of_answer(answer, call) from None
-    except boto_errors.BotoCoreError as error:
-        raise error_of_fault(_fault(error), call) from None
-    except ResponseParserError:
-        raise error_of_fault(Fault.NOT_A_STORE, call) from None
-    except HTTPError as error:  # while reading a body; botocore lets some of them through
-        fault = Fault.SHORT if isinstance(error, ProtocolError) else Fault.BROKEN
-        raise error_of_fault(fault, call) from None
-
-
-def _fault(error: Exception) -> Fault:
-    if isinstance(getattr(error, "kwargs", {}).get("error"), NameResolutionError):
-        return Fault.NAME
-    return next(fault for kind, fault in _FAULTS if isinstance(error, kind))
-
-
-def _answer(response: dict[str, Any]) -> Answer:
-    code = str(response.get("Error", {}).get("Code", ""))
-    headers = _headers(response)
-    pause = str(headers.get("retry-after", ""))
-    return Answer(
-        status=response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500),
-        code="" if code.isdigit() else code,  # a HEAD has no body, and botocore makes one up
-        retry_after_s=float(pause) if pause.isdigit() else None,
-        region=str(headers.get("x-amz-bucket-region", "")),
-    )
-
-
-_FAULTS: tuple[tuple[type[Exception], Fault], ...] = (
-    # The first that fits decides, so the narrower come first.
-    (boto_errors.ConnectTimeoutError, Fault.CONNECT),
-    (boto_errors.ReadTimeoutError, Fault.TIMEOUT),
-    (boto_errors.SSLError, Fault.TLS),
-    (boto_errors.EndpointConnectionError, Fault.CONNECT),
-    (boto_errors.ProxyConnectionError, Fault.CONNECT),
-    (boto_errors.IncompleteReadError, Fault.SHORT),
-    (boto_errors.ResponseStreamingError, Fault.SHORT),
-    (boto_errors.HTTPClientError, Fault.BROKEN),
-    (boto_errors.ConnectionError, Fault.CONNECT),
-    (boto_errors.BotoCoreError, Fault.CREDENTIALS),
-)

@@ -1,49 +1,63 @@
-"""Send a GET to S3 with botocore's signature and connections, but without its call path.
+"""Write the requests for S3 that happen often, and read the answers. Pure.
 
 A listing through boto3 costs 2.2 ms of CPU time, before and after the wire, which somebody
-waits for at each cold lookup; this way it is 0.6 ms (2 cores, Python 3.11).
-
-Raises what botocore raises. `s3_client` translates it.
+waits for at each cold lookup; what is in here is 0.4 ms of it (2 cores, Python 3.11).
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from email.utils import parsedate_to_datetime
+from typing import Literal
+from urllib.parse import quote, urlsplit
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
+from blobfs.stores.answers import Answer, Call, Fault, error_of_answer, error_of_fault
+from blobfs.stores.hot import plain_etag, to_ns
+from blobfs.stores.http import Reply
+from blobfs.stores.s3_listing import parse_listing
+from blobfs.stores.s3_sign import FrozenCredentials, signed_headers
+from blobfs.types import ListPage, ObjectInfo
 
-from blobfs.stores.answers import Answer
+Method = Literal["GET", "HEAD"]
 
 _UNRESERVED = "-_.~"
 """What a signature wants left as it is, besides letters and digits."""
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
-_HEADERS = {"User-Agent": "blobfs"}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server sent, whatever its status. Header names are found in any case."""
+def listing_query(
+    prefix: str, *, delimiter: bool, start_after: str, max_keys: int, token: str | None
+) -> dict[str, str]:
+    """Return the query that asks for a page, with the arguments of `Store.list`."""
+    query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+    query["max-keys"] = str(max_keys)
+    if delimiter:
+        query["delimiter"] = "/"
+    if token is not None:
+        query["continuation-token"] = token
+    elif start_after:
+        query["start-after"] = start_after
+    return query
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+
+def request_headers(
+    method: Method, url: str, credentials: FrozenCredentials | None, region: str, now_ns: int
+) -> dict[str, str]:
+    """Return the headers of a request for `url`; without credentials it is not signed."""
+    headers = {"user-agent": "blobfs"}
+    if credentials is None:
+        return headers | {"host": urlsplit(url).netloc}
+    return headers | signed_headers(method, url, credentials, region, now_ns)
 
 
-def signed_get(
-    http: Any, url: str, query: Mapping[str, str], credentials: Any, region: str
-) -> Reply:
-    """Ask `url` for what `query` says, over the connections of `http`, a `URLLib3Session`.
+def page_of(reply: Reply, call: Call, prefix: str) -> ListPage:
+    """Return the page that `reply` is.
 
-    `credentials` are frozen ones; None sends the request without a signature.
+    Raises:
+        BlobfsError: it is none.
     """
-    request = AWSRequest("GET", f"{url}?{_encoded(query)}", _HEADERS)
-    if credentials is not None:
-        S3SigV4Auth(credentials, "s3", region).add_auth(request)
-    response = http.send(request.prepare())
-    return Reply(response.status_code, response.headers, response.content)
+    if reply.status != 200:
+        raise error_of_answer(answer_of(reply), call)
+    return parse_listing(reply.body, call, prefix)
 
 
 def answer_of(reply: Reply) -> Answer:
@@ -58,10 +72,28 @@ def answer_of(reply: Reply) -> Answer:
     )
 
 
-def quoted(text: str) -> str:
+def info_of(reply: Reply, call: Call, key: str) -> ObjectInfo:
+    """Return what the reply to a HEAD says of `key`.
+
+    Raises:
+        BlobfsError: nothing.
+    """
+    if reply.status != 200:
+        raise error_of_answer(answer_of(reply), call)
+    try:
+        size_bytes, etag = int(reply.headers["content-length"]), reply.headers["etag"]
+        when = parsedate_to_datetime(reply.headers["last-modified"])
+    except (KeyError, ValueError):
+        # An access point's login page, for example: 200, but no object.
+        raise error_of_fault(Fault.NOT_A_STORE, call) from None
+    return ObjectInfo(key, size_bytes, plain_etag(etag), to_ns(when))
+
+
+def quoted(text: str, *, keep: str = "") -> str:
     """Return `text` as part of a URL; bytes that are no UTF-8 are sent as they came."""
-    return quote(text, safe=_UNRESERVED, errors="surrogateescape")
+    return quote(text, safe=_UNRESERVED + keep, errors="surrogateescape")
 
 
-def _encoded(query: Mapping[str, str]) -> str:
-    return "&".join(f"{quoted(name)}={quoted(value)}" for name, value in query.items())
+def encoded(query: Mapping[str, str]) -> str:
+    """Return `query` as it stands behind the `?` of a URL, in the order that is signed."""
+    return "&".join(f"{quoted(name)}={quoted(query[name])}" for name in sorted(query))

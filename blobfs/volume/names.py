@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
-from blobfs.errors import NotFound
+from blobfs.errors import NotFound, Unreachable
 from blobfs.model.listing import (
     OBJECT_SUFFIX,
     Entry,
@@ -24,14 +24,18 @@ MOST_KEY_BYTES = 1024
 """The longest key that S3 and Azure take."""
 
 
-async def ask_name(store: Store, prefix: str, name: bytes) -> Entry | None:
+async def ask_name(store: Store, prefix: str, name: bytes, leftovers: trio.Nursery) -> Entry | None:
     """Return what `name` is in the directory `prefix`, in one round trip; None: nothing.
 
     A HEAD of the key and a LIST of one key below `name/` run side by side, because only
     the second one tells of a directory. A directory has the name in any case, so its
-    answer waits for no HEAD; every other answer takes both.
+    answer waits for no HEAD; every other answer takes both. A HEAD that nobody waits for
+    any more ends in `leftovers`: cancelled, it would take its connection with it.
+
+    Raises:
+        BlobfsError: the store did not answer one of them.
     """
-    found = await _ask_both(store, prefix, name, folder_is_enough=True)
+    found = await _ask_both(store, prefix, name, leftovers, folder_is_enough=True)
     if found.is_folder:
         return Entry(name, True)
     if found.info is not None:
@@ -39,48 +43,72 @@ async def ask_name(store: Store, prefix: str, name: bytes) -> Entry | None:
     suffix = OBJECT_SUFFIX.encode()
     if not name.endswith(suffix) or not (stem := name[: -len(suffix)]):
         return None
-    found = await _ask_both(store, prefix, stem)
+    found = await _ask_both(store, prefix, stem, leftovers)
     if found.is_folder and found.info is not None:
         return _file(name, found.info, found.info.key)
     return None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Answer:
-    info: ObjectInfo | None = None
     is_folder: bool = False
+    info: ObjectInfo | None = None
+
+
+class _Head:
+    """A HEAD under way, for who may lose interest in it."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._ended = trio.Event()
+        self._info: ObjectInfo | None = None
+        # Until it is known better: a HEAD that was cancelled has found nothing out (P5).
+        self._error: Exception | None = Unreachable(f"the mount ends. key={key!r}")
+
+    async def run(self) -> None:
+        try:
+            self._info = await self._store.head(self._key)
+            self._error = None
+        except NotFound:
+            self._error = None
+        except Exception as error:  # is for who waits, and not for the nursery
+            self._error = error
+        finally:
+            self._ended.set()
+
+    async def info(self) -> ObjectInfo | None:
+        """Return what there is; None: nothing."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return self._info
 
 
 async def _ask_both(
-    store: Store, prefix: str, name: bytes, *, folder_is_enough: bool = False
+    store: Store,
+    prefix: str,
+    name: bytes,
+    leftovers: trio.Nursery,
+    *,
+    folder_is_enough: bool = False,
 ) -> _Answer:
-    answer = _Answer()
     key = prefix + to_segment(name)
     if name_problem(name) or len(to_name(key)) > MOST_KEY_BYTES or not _can_be_key(store, name):
-        return answer
+        return _Answer()
+    head = _Head(store, key)
+    leftovers.start_soon(head.run)
+    is_folder = await _holds_keys(store, key + "/")
+    if is_folder and folder_is_enough:
+        return _Answer(is_folder)
+    return _Answer(is_folder, await head.info())
 
-    async def ask_object() -> None:
-        try:
-            answer.info = await store.head(key)
-        except NotFound:
-            answer.info = None
 
-    async def ask_folder() -> None:
-        page = await store.list(key + "/", max_keys=1)
-        while not page.objects and page.next_token is not None:
-            page = await store.list(key + "/", max_keys=1, token=page.next_token)
-        answer.is_folder = bool(page.objects)
-        if answer.is_folder and folder_is_enough:
-            nursery.cancel_scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_object)
-            nursery.start_soon(ask_folder)
-    except BaseExceptionGroup as group:
-        # Both failed, for the same reason as a rule: one error is what callers handle.
-        raise _first(group) from group
-    return answer
+async def _holds_keys(store: Store, prefix: str) -> bool:
+    page = await store.list(prefix, max_keys=1)
+    while not page.objects and page.next_token is not None:
+        page = await store.list(prefix, max_keys=1, token=page.next_token)
+    return bool(page.objects)
 
 
 def _can_be_key(store: Store, name: bytes) -> bool:
@@ -92,13 +120,6 @@ def _can_be_key(store: Store, name: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _file(name: bytes, info: ObjectInfo, key: str | None = None) -> Entry:

@@ -244,7 +244,9 @@ class NativeTree:
         # What the store says may be as old as the question.
         until_s = self._env.monotonic_s() + self._ttl_s
         try:
-            entry = await _container_is_there(lambda: ask_name(self._store, prefix, name))
+            entry = await _container_is_there(
+                lambda: ask_name(self._store, prefix, name, self._nursery)
+            )
             self._names.put(prefix, name, Remembered(entry, until_s))
         finally:
             del self._asking[prefix, name]

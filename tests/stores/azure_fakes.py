@@ -6,7 +6,6 @@ told to trust by the variables that every TLS library here reads.
 
 import contextlib
 import datetime
-import ipaddress
 import json
 import ssl
 import threading
@@ -14,11 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 EMPTY_LISTING = (
     b'<?xml version="1.0" encoding="utf-8"?>'
@@ -164,54 +158,3 @@ def _handler(answer: Answerer, requests: list[Request]) -> type[BaseHTTPRequestH
             """Keep quiet."""
 
     return Handler
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """PEM files: who is to be trusted, and what the server shows, with its key."""
-
-    authority: Path
-    server: Path
-
-
-def make_certificates(folder: Path) -> Certificates:
-    """Make an authority, and have it certify 127.0.0.1."""
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    server_key = ec.generate_private_key(ec.SECP256R1())
-    made = Certificates(folder / "authority.pem", folder / "server.pem")
-    authority = _certificate("authority", authority_key, "authority", authority_key)
-    server = _certificate("127.0.0.1", server_key, "authority", authority_key)
-    made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    made.server.write_bytes(
-        server.public_bytes(serialization.Encoding.PEM)
-        + server_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return made
-
-
-def _certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    signer: str,
-    signing_key: ec.EllipticCurvePrivateKey,
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    is_authority = name == signer
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, signer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), True)
-    )
-    if not is_authority:
-        builder = builder.add_extension(x509.SubjectAlternativeName([address]), False)
-    return builder.sign(signing_key, hashes.SHA256())

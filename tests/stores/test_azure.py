@@ -23,6 +23,7 @@ from blobfs.errors import (
 from blobfs.stores.azure import AzureStore, open_azure
 from blobfs.stores.base import Store
 from blobfs.types import ListPage
+from tests.certificates import make_certificates
 from tests.contracts.store_contract import ContainerContract, StoreContract
 from tests.servers import AzureServer
 from tests.stores.azure_fakes import (
@@ -31,7 +32,6 @@ from tests.stores.azure_fakes import (
     Reply,
     blob_service,
     identity_service,
-    make_certificates,
     serving,
     write_fake_az,
 )

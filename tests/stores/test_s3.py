@@ -1,16 +1,29 @@
 """Hold the S3 store to the contract, on a real server and on one that does as S3 does."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 
 from blobfs.env import Env
-from blobfs.errors import Damaged, OutcomeUnknown, Throttled, Unreachable, UsageError
+from blobfs.errors import (
+    AccessDenied,
+    Damaged,
+    NotFound,
+    OutcomeUnknown,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from blobfs.stores.base import Store
 from blobfs.stores.s3 import S3Store, store_of
-from blobfs.stores.s3_client import Login, S3Client, connect
+from blobfs.stores.s3_client import Credentials, Login, S3Client, connect
 from blobfs.types import ByteRange
+from tests.certificates import make_certificates
 from tests.contracts.store_contract import (
     RARE_KEYS,
     ContainerContract,
@@ -41,9 +54,17 @@ def fake(fake_login: tuple[FakeS3, S3Client]) -> FakeS3:
     return fake
 
 
+@asynccontextmanager
+async def opened(client: S3Client, deadline_s: float = 6) -> AsyncIterator[S3Store]:
+    store = store_of(client, deadline_s)
+    yield store
+    await store.aclose()
+
+
 @pytest.fixture
-def fake_store(fake: FakeS3, fake_login: tuple[FakeS3, S3Client]) -> S3Store:
-    return store_of(fake_login[1], deadline_s=6)
+async def fake_store(fake: FakeS3, fake_login: tuple[FakeS3, S3Client]) -> AsyncIterator[S3Store]:
+    async with opened(fake_login[1]) as store:
+        yield store
 
 
 def log_in(endpoint_url: str, access_key: str, secret_key: str) -> S3Client:
@@ -62,8 +83,9 @@ class TestS3ToTheLetter(StoreContract, ContainerContract):
         return fake_store
 
     @pytest.fixture
-    async def homeless_store(self, fake_store: S3Store) -> Store:
-        return store_of(replace(fake_store.client, bucket="no-such-bucket"), deadline_s=6)
+    async def homeless_store(self, fake_store: S3Store) -> AsyncIterator[Store]:
+        async with opened(replace(fake_store.client, bucket="no-such-bucket")) as store:
+            yield store
 
     async def peek(self, store: Store, key: str) -> bytes:
         return self.fake.objects[key][0]
@@ -82,12 +104,15 @@ class TestS3OnSeaweedFS(StoreContract, ContainerContract):
     races = 2
 
     @pytest.fixture
-    async def store(self, s3_server: S3Server, weed_login: S3Client) -> Store:
-        return store_of(replace(weed_login, bucket=s3_server.make_bucket()), deadline_s=30)
+    async def store(self, s3_server: S3Server, weed_login: S3Client) -> AsyncIterator[Store]:
+        bucket = s3_server.make_bucket()
+        async with opened(replace(weed_login, bucket=bucket), deadline_s=30) as store:
+            yield store
 
     @pytest.fixture
-    async def homeless_store(self, weed_login: S3Client) -> Store:
-        return store_of(replace(weed_login, bucket="no-such-bucket"), deadline_s=30)
+    async def homeless_store(self, weed_login: S3Client) -> AsyncIterator[Store]:
+        async with opened(replace(weed_login, bucket="no-such-bucket"), deadline_s=30) as store:
+            yield store
 
     async def peek(self, store: Store, key: str) -> bytes:
         assert isinstance(store, S3Store)
@@ -155,13 +180,19 @@ ONE_KEY = (
         (Reply(200, hang_up=True), Unreachable),
     ],
 )
+@pytest.mark.parametrize("max_keys", [1, 1000], ids=["lookup", "page"])
 async def test_what_is_no_listing_is_an_error(
-    fake: FakeS3, fake_store: S3Store, reply: Reply, error: type[Exception], delimiter: bool
+    fake: FakeS3,
+    fake_store: S3Store,
+    reply: Reply,
+    error: type[Exception],
+    delimiter: bool,
+    max_keys: int,
 ) -> None:
     """Or a hotel's login page would look like an emptied bucket (P5)."""
     fake.replies.append(reply)
     with pytest.raises(error, match="store=s3://bucket"):
-        await fake_store.list(delimiter=delimiter)
+        await fake_store.list(delimiter=delimiter, max_keys=max_keys)
 
 
 async def test_a_listing_of_something_else_is_an_error(fake: FakeS3, fake_store: S3Store) -> None:
@@ -195,6 +226,41 @@ async def test_what_is_no_object_is_an_error(
         await fake_store.get(key, span=ByteRange(0, 10) if reply.status == 206 else None)
 
 
+IS_OBJECT = {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+
+
+@pytest.mark.parametrize("key", ["plain", "odd//key"])
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "proxy"])
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(200, LOGIN_PAGE), Unreachable),
+        (Reply(200, b"x", {"Last-Modified": IS_OBJECT["Last-Modified"]}), Unreachable),
+        (Reply(200, b"x", IS_OBJECT | {"Last-Modified": "yesterday"}), Unreachable),
+        (Reply(200, hang_up=True), Unreachable),
+        (Reply(301, b"", {"x-amz-bucket-region": "eu-north-1"}), UsageError),
+        (Reply(403, b""), AccessDenied),
+        (Reply(404, b""), NotFound),
+        (Reply(500, b""), Unreachable),
+        (Reply(429, b""), Throttled),
+    ],
+)
+async def test_what_tells_nothing_of_an_object_is_an_error(
+    fake: FakeS3,
+    fake_store: S3Store,
+    reply: Reply,
+    error: type[Exception],
+    key: str,
+    direct: bool,
+) -> None:
+    """Or a login page would be a file, and a store that is down would have lost it (P5)."""
+    fake.replies.append(reply)
+    if not direct:
+        fake_store.lookups = None
+    with pytest.raises(error, match="store=s3://bucket key="):
+        await fake_store.head(key)
+
+
 @pytest.mark.parametrize("key", ["plain", "odd//key"])
 @pytest.mark.parametrize("if_match", [None, "an-etag"])
 @pytest.mark.parametrize(
@@ -217,11 +283,17 @@ async def test_a_conditional_put_without_a_clear_answer_is_of_unknown_outcome(
         await fake_store.put(key, b"x", if_absent=if_match is None, if_match=if_match)
 
 
-async def test_a_pause_asked_for_is_passed_on(fake: FakeS3, fake_store: S3Store) -> None:
+@pytest.mark.parametrize("kind", ["page", "lookup", "head"])
+async def test_a_pause_asked_for_is_passed_on(fake: FakeS3, fake_store: S3Store, kind: str) -> None:
     """Or we would hammer a server that asked us to wait."""
+    ask: dict[str, Callable[[], Awaitable[object]]] = {
+        "page": fake_store.list,
+        "lookup": partial(fake_store.list, max_keys=1),
+        "head": partial(fake_store.head, "key"),
+    }
     fake.replies.append(Reply(503, b"<Error><Code>SlowDown</Code></Error>", {"Retry-After": "7"}))
     with pytest.raises(Throttled) as caught:
-        await fake_store.list()
+        await ask[kind]()
     assert caught.value.retry_after_s == 7
 
 
@@ -266,6 +338,7 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
         lambda: fake_store.get("odd//key"),
         lambda: fake_store.head("key"),
         lambda: fake_store.list(),
+        lambda: fake_store.list(max_keys=1),
         lambda: fake_store.put("key", b"x"),
         lambda: fake_store.delete_many(["key"]),
     )
@@ -279,12 +352,87 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
 
 async def test_an_anonymous_listing_is_not_signed(fake: FakeS3, fake_store: S3Store) -> None:
     """Or a public bucket would be refused to those who have no account, or a wrong one."""
-    anonymous = store_of(replace(fake_store.client, credentials=None), deadline_s=6)
-    await anonymous.list()
+    async with opened(replace(fake_store.client, credentials=None)) as anonymous:
+        await anonymous.list()
+        await anonymous.list(max_keys=1)
     await fake_store.list()
-    unsigned, signed = fake.requests
-    assert "authorization" not in unsigned.headers
+    *unsigned, signed = fake.requests
+    assert not any("authorization" in request.headers for request in unsigned)
+    assert len(unsigned) == 2
     assert "authorization" in signed.headers
+
+
+async def test_credentials_are_asked_for_once_a_minute(
+    fake: FakeS3, fake_login: tuple[FakeS3, S3Client]
+) -> None:
+    """Or each lookup would cost a thread, or temporary credentials would never be renewed."""
+    times_s = iter((0.0, 59.0, 60.0))
+    env = Env(monotonic_s=lambda: next(times_s))
+    source = CountedCredentials()
+    client = replace(fake_login[1], credentials=Credentials(source, env), env=env)
+    async with opened(client) as store:
+        for asked in (1, 1, 2):
+            await store.list(max_keys=1)
+            assert source.asked == asked
+
+
+@dataclass
+class CountedCredentials:
+    asked: int = 0
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        self.asked += 1
+        return ReadOnlyCredentials("key", "secret", None)
+
+
+# -- who it trusts and through whom it asks --------------------------------------------
+
+
+async def every_way(store: S3Store) -> None:
+    """Ask over each of the connections: obstore's two, our own, and boto3's."""
+    await store.put("key", b"content")
+    assert bytes((await store.get("key")).data) == b"content"
+    assert (await store.head("key")).size_bytes == 7
+    for max_keys in (1, 1000):
+        assert [found.key for found in (await store.list(max_keys=max_keys)).objects] == ["key"]
+    assert await store.delete_many(["key"]) == {}
+
+
+async def test_the_authority_that_the_user_trusts_is_trusted_on_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a server with a company's own certificate could be listed, and not read."""
+    made = make_certificates(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(made.authority))
+    with fake_s3(made.server) as fake:
+        async with opened(log_in(fake.endpoint_url, "a-key", "a-secret")) as store:
+            await every_way(store)
+
+
+async def test_nobody_else_is_trusted_on_any_way(tmp_path: Path) -> None:
+    """Or somebody on the way could show us files of his own, and learn our token."""
+    made = make_certificates(tmp_path)
+    with fake_s3(made.server) as fake:
+        async with opened(log_in(fake.endpoint_url, "a-key", "a-secret")) as store:
+            for ask in (
+                partial(store.list, max_keys=1),
+                partial(store.list, max_keys=1000),
+                partial(store.head, "key"),
+                partial(store.get, "key"),
+                partial(store.put, "key", b""),
+            ):
+                with pytest.raises(Unreachable, match="certificate is not trusted"):
+                    await ask()
+    assert not fake.requests
+
+
+async def test_a_proxy_is_used_on_every_way(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a bucket could not be mounted where the only way out is a proxy."""
+    monkeypatch.setenv("HTTP_PROXY", fake.endpoint_url)
+    monkeypatch.setenv("http_proxy", fake.endpoint_url)
+    async with opened(log_in("http://s3.nowhere.invalid", "a-key", "a-secret")) as store:
+        await every_way(store)
+    assert {request.headers["host"] for request in fake.requests} == {"s3.nowhere.invalid"}
 
 
 @pytest.mark.parametrize("key", ["", "x" * 1025, "\ud800"])
