@@ -54,14 +54,14 @@ async def refuse_volume(store: Store) -> None:
     """Make sure that there are native objects only.
 
     Who showed nothing but those of a bucket that is a volume would show deleted files, and
-    hide written ones. It costs one HEAD, which warms up the connection for what follows.
+    hide written ones. It costs one GET, which warms up the connection that reads will take.
 
     Raises:
         Unsupported: there is a volume.
         AccessDenied: that may not be asked; 403 is never 404 (volume format, L5).
     """
     try:
-        await store.head(VOLUME_KEY)
+        await store.get(VOLUME_KEY)
     except NotFound:
         return
     raise Unsupported(

@@ -27,6 +27,6 @@ async def test_a_volume_is_refused() -> None:
 async def test_not_knowing_is_not_absence(error: AccessDenied | Unreachable) -> None:
     """403 and silence are no 404 (volume format, L5)."""
     store = FaultyStore(MemoryStore())
-    store.fail("head", error)
+    store.fail("get", error)
     with pytest.raises(type(error)):
         await refuse_volume(store)
