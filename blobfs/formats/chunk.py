@@ -29,7 +29,7 @@ _SAMPLED_FROM_BYTES = 64 * KIB
 _SAMPLES = 4
 _SAMPLE_BYTES = 4 * KIB
 _LEAST_SAVED_IN_SAMPLE = 0.02
-_MOST_WINDOW_BYTES = MOST_CHUNK_BYTES
+MOST_WINDOW_BYTES = MOST_CHUNK_BYTES
 
 
 class _Contexts(threading.local):
@@ -37,7 +37,7 @@ class _Contexts(threading.local):
 
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW_BYTES)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=MOST_WINDOW_BYTES)
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
         if level not in self.compressors:

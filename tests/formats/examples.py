@@ -1,0 +1,247 @@
+"""Name what the golden volume says: the values whose bytes lie in `golden/` and in docs/format.md.
+
+Golden files are never written anew: a change of the code that reads them differently would read
+everybody's volumes differently. `python -m tests.formats.examples` adds those that are missing.
+"""
+
+import functools
+import operator
+from collections.abc import Iterable
+from pathlib import Path
+
+import xxhash
+
+from blobfs.formats import keys
+from blobfs.formats.blocks import encode_operation_blocks, encode_pack_blocks
+from blobfs.formats.chunk import Buffer, chunk_id
+from blobfs.formats.client import ClientRecord, encode_client
+from blobfs.formats.commit import (
+    AddLinks,
+    Counters,
+    DropDirent,
+    DropFolder,
+    Entry,
+    Grant,
+    MoveFolder,
+    NewInode,
+    Operation,
+    PutDirent,
+    SetAttributes,
+    SetContent,
+    SetXattr,
+    UsedPack,
+)
+from blobfs.formats.entry import encode_entry, entry_hash
+from blobfs.formats.extent_list import encode_extent_list
+from blobfs.formats.head import Head, encode_head
+from blobfs.formats.pack import Pack, PackBuilder
+from blobfs.formats.rows import Extent, ExtentList, Extents, Inline, Kind, ListPart
+from blobfs.formats.volume import VolumeInfo, encode_volume
+from blobfs.types import ROOT_INODE, ClientId, InodeNo, PackName, Seq
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CREATED_NS = 1_790_000_000_000_000_000
+SECOND_NS = 1_000_000_000
+CLIENT = ClientId(bytes(range(0xA0, 0xB0)))
+
+VOLUME = VolumeInfo(id=bytes(range(16)), created_ns=CREATED_NS)
+HEAD = Head()
+CLIENT_RECORD = ClientRecord(
+    id=CLIENT,
+    host="workshop",
+    seq=Seq(3),
+    needs_from=Seq(1),
+    lease_until_ns=CREATED_NS + 30 * 86400 * SECOND_NS,
+    program="0.1",
+)
+
+RAW_CHUNK = b"0123456789abcdef"
+LONG_CHUNK = b"a" * 4096
+LONG_FRAME = bytes.fromhex("28b52ffd60000f4d00001061610100fbf70116")
+"""What one version of zstd made of it; another may find other bytes as good."""
+
+HELLO, DATA, FOLDER, LINK, MOVED, GONE, SPARSE = (InodeNo(number) for number in range(2, 9))
+
+NAMES_AFTER_SECOND = (
+    (ROOT_INODE, b"folder", FOLDER),
+    (ROOT_INODE, b"link", LINK),
+    (ROOT_INODE, b"data", DATA),
+    (ROOT_INODE, b"moved", MOVED),
+    (FOLDER, b"data \xff", DATA),
+    (FOLDER, b"hello", HELLO),
+)
+
+
+def digest(names: Iterable[tuple[InodeNo, bytes, InodeNo]]) -> bytes:
+    """Return the digest of dirents that an entry's counters carry."""
+    each = (
+        xxhash.xxh3_128_intdigest(parent.to_bytes(8, "big") + name + inode.to_bytes(8, "big"))
+        for parent, name, inode in names
+    )
+    return functools.reduce(operator.xor, each, 0).to_bytes(16, "big")
+
+
+def pack_of(chunks: list[tuple[bytes, Buffer]], nonce: bytes) -> Pack:
+    """Return a pack of plain bytes and their frames."""
+    builder = PackBuilder()
+    for plain, frame in chunks:
+        builder.add(chunk_id(plain), frame, len(plain))
+    return builder.seal(nonce)
+
+
+def extents_of(pack: Pack) -> tuple[Extent, ...]:
+    """Return an extent for each chunk of a pack."""
+    return tuple(
+        Extent(packed.length_bytes, packed.chunk, pack.name, packed.offset, packed.stored_bytes)
+        for packed in pack.directory
+    )
+
+
+def content_pack() -> Pack:
+    """Return the pack of entry 2: a raw chunk and a compressed one."""
+    return pack_of([(RAW_CHUNK, RAW_CHUNK), (LONG_CHUNK, LONG_FRAME)], b"nonce--1")
+
+
+def first_entry(volume: bytes) -> Entry:
+    """Return the entry that makes the root and a small file in it."""
+    return Entry(
+        seq=Seq(1),
+        previous=entry_hash(volume),
+        client=CLIENT,
+        counter=1,
+        time_ns=CREATED_NS + SECOND_NS,
+        operations=(
+            Grant(InodeNo(2), InodeNo(1026)),
+            NewInode(ROOT_INODE, Kind.FOLDER, 0o755, 0, 0, CREATED_NS, CREATED_NS, prefix=""),
+            NewInode(HELLO, Kind.FILE, 0o644, 1000, 1000, CREATED_NS, CREATED_NS),
+            SetContent(HELLO, 6, Inline(b"hello\n"), Seq(0)),
+            AddLinks(HELLO, 1),
+            PutDirent(ROOT_INODE, b"hello", HELLO, Kind.FILE),
+        ),
+    )
+
+
+def second_entry(previous: bytes, pack: Pack) -> Entry:
+    """Return an entry with every operation that the first has not."""
+    raw, long = extents_of(pack)
+    time_ns = CREATED_NS + 2 * SECOND_NS
+    return Entry(
+        seq=Seq(2),
+        previous=entry_hash(previous),
+        client=CLIENT,
+        counter=2,
+        time_ns=time_ns,
+        operations=(
+            NewInode(FOLDER, Kind.FOLDER, 0o2755, 0, 100, time_ns, time_ns, parent=ROOT_INODE),
+            NewInode(DATA, Kind.FILE, 0o600, 1000, 1000, -1, time_ns),
+            SetContent(DATA, 16 + 8192 + 4096, Extents((raw, Extent(8192), long)), Seq(0)),
+            SetXattr(DATA, b"user.colour", b"blue"),
+            SetXattr(DATA, b"user.shape", None),
+            AddLinks(DATA, 2),
+            NewInode(LINK, Kind.SYMLINK, 0o777, 1000, 1000, time_ns, time_ns),
+            SetContent(LINK, 5, Inline(b"hello"), Seq(0)),
+            AddLinks(LINK, 1),
+            NewInode(MOVED, Kind.FOLDER, 0o755, 0, 0, time_ns, time_ns, parent=FOLDER),
+            NewInode(GONE, Kind.FOLDER, 0o755, 0, 0, time_ns, time_ns, parent=FOLDER),
+            DropDirent(ROOT_INODE, b"hello", HELLO),
+            PutDirent(ROOT_INODE, b"folder", FOLDER, Kind.FOLDER),
+            PutDirent(ROOT_INODE, b"link", LINK, Kind.SYMLINK),
+            PutDirent(ROOT_INODE, b"data", DATA, Kind.FILE, shadows="0x8DC0FFEE"),
+            PutDirent(FOLDER, b"data \xff", DATA, Kind.FILE),
+            PutDirent(FOLDER, b"hello", HELLO, Kind.FILE),
+            PutDirent(ROOT_INODE, b"moved", MOVED, Kind.FOLDER),
+            MoveFolder(MOVED, ROOT_INODE),
+            DropFolder(GONE),
+            SetAttributes(ROOT_INODE, mtime_ns=time_ns, ctime_ns=time_ns),
+        ),
+        packs=(UsedPack(pack.name, len(pack.body)),),
+        counters=Counters(6, 6 + 12304 + 5, digest(NAMES_AFTER_SECOND)),
+    )
+
+
+def list_parts(pack: Pack) -> list[bytes]:
+    """Return the plain bytes of the two parts of the sparse file's list of extents."""
+    raw, long = extents_of(pack)
+    return [encode_extent_list([long, Extent(1 << 40)]), encode_extent_list([raw])]
+
+
+def list_pack(pack: Pack) -> Pack:
+    """Return the pack of the extent list in entry 3."""
+    return pack_of([(part, part) for part in list_parts(pack)], b"nonce--2")
+
+
+def third_operations(lists: Pack) -> tuple[Operation, ...]:
+    """Return the operations of entry 3: a file with a long list of extents."""
+    first, second = extents_of(lists)
+    covered = 4096 + (1 << 40)
+    content = ExtentList((ListPart(covered, first), ListPart(16, second)))
+    time_ns = CREATED_NS + 3 * SECOND_NS
+    return (
+        NewInode(SPARSE, Kind.FILE, 0o644, 1000, 1000, time_ns, time_ns),
+        SetContent(SPARSE, covered + 16, content, Seq(0)),
+        AddLinks(SPARSE, 1),
+        PutDirent(FOLDER, b"sparse", SPARSE, Kind.FILE),
+    )
+
+
+def block_pack(pack: Pack, lists: Pack) -> Pack:
+    """Return the pack of entry 3's operations and of the packs beyond its first."""
+    further = [UsedPack(lists.name, len(lists.body)), UsedPack(pack.name)]
+    # The pack of the blocks comes first in the table. It has no name yet, and no operation
+    # refers to it, so that only its number is kept free.
+    names = [PackName(b""), *(used.name for used in further)]
+    operations = encode_operation_blocks(third_operations(lists), names)
+    blocks = [*operations, *encode_pack_blocks(further)]
+    return pack_of([(block, block) for block in blocks], b"nonce--3")
+
+
+def third_entry(previous: bytes, blocks: Pack) -> Entry:
+    """Return an entry whose lists lie in chunks."""
+    operations, packs = extents_of(blocks)
+    return Entry(
+        seq=Seq(3),
+        previous=entry_hash(previous),
+        client=CLIENT,
+        counter=3,
+        time_ns=CREATED_NS + 3 * SECOND_NS,
+        packs=(UsedPack(blocks.name, len(blocks.body)),),
+        operation_parts=(operations,),
+        pack_parts=(packs,),
+    )
+
+
+def golden_volume() -> dict[str, bytes]:
+    """Return all objects of the golden volume by their keys."""
+    volume = encode_volume(VOLUME)
+    first = encode_entry(first_entry(volume))
+    pack = content_pack()
+    second = encode_entry(second_entry(first, pack))
+    lists = list_pack(pack)
+    blocks = block_pack(pack, lists)
+    third = encode_entry(third_entry(second, blocks))
+    return {
+        keys.volume_key(): volume,
+        keys.head_key(): encode_head(HEAD),
+        keys.client_key(CLIENT): encode_client(CLIENT_RECORD),
+        **{keys.log_key(Seq(n)): data for n, data in enumerate((first, second, third), start=1)},
+        **{keys.pack_key(each.name): each.body for each in (pack, lists, blocks)},
+    }
+
+
+def read_golden() -> dict[str, bytes]:
+    """Return all golden objects by their keys."""
+    files = (path for path in GOLDEN.rglob("*") if path.is_file())
+    return {path.relative_to(GOLDEN).as_posix(): path.read_bytes() for path in files}
+
+
+def _write_missing() -> None:
+    for key, data in golden_volume().items():
+        path = GOLDEN / key
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    _write_missing()

@@ -1,0 +1,131 @@
+"""Volumes that were written once are read for ever, and as their specification says."""
+
+from pathlib import Path
+
+import pytest
+
+from blobfs.env import Env
+from blobfs.formats import keys
+from blobfs.formats.client import decode_client, encode_client
+from blobfs.formats.commit import Entry
+from blobfs.formats.entry import decode_entry, encode_entry, entry_hash
+from blobfs.formats.head import decode_head, encode_head
+from blobfs.formats.pack import Pack, decode_directory, verify_name
+from blobfs.formats.volume import decode_volume, encode_volume
+from blobfs.stores.memory import MemoryStore
+from blobfs.types import ROOT_INODE, Seq
+from blobfs.volume.log import Log
+from blobfs.volume.tree import open_tree
+from tests.formats import examples, independent
+
+OBJECTS = examples.read_golden()
+VOLUME = OBJECTS[keys.volume_key()]
+SLOTS = [OBJECTS[keys.log_key(Seq(n))] for n in (1, 2, 3)]
+
+CONTENT = examples.content_pack()
+LISTS = examples.list_pack(CONTENT)
+BLOCKS = examples.block_pack(CONTENT, LISTS)
+PACKS = (CONTENT, LISTS, BLOCKS)
+
+ENTRIES = (
+    examples.first_entry(VOLUME),
+    examples.second_entry(SLOTS[0], CONTENT),
+    examples.third_entry(SLOTS[1], BLOCKS),
+)
+
+
+def test_json_objects_say_what_they_said() -> None:
+    """Users of a newer version would find their old volumes closed."""
+    assert decode_volume(VOLUME, key="volume") == examples.VOLUME
+    assert decode_head(OBJECTS[keys.head_key()], key="head") == examples.HEAD
+    key = keys.client_key(examples.CLIENT)
+    assert decode_client(OBJECTS[key], key=key) == examples.CLIENT_RECORD
+
+
+def test_json_objects_are_spelled_as_they_were() -> None:
+    """Users of an older version would find newer volumes closed."""
+    assert encode_volume(examples.VOLUME) == VOLUME
+    assert encode_head(examples.HEAD) == OBJECTS[keys.head_key()]
+    spelled = encode_client(examples.CLIENT_RECORD)
+    assert spelled == OBJECTS[keys.client_key(examples.CLIENT)]
+
+
+@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="123")
+def test_entries_say_what_they_said(slot: bytes, entry: Entry) -> None:
+    """Users of a newer version would see another tree than the one they saved."""
+    assert decode_entry(slot, key=keys.log_key(entry.seq)) == entry
+
+
+@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="123")
+def test_entries_are_spelled_as_they_were(slot: bytes, entry: Entry) -> None:
+    """Users of an older version would be shut out. How well zstd compresses is its own affair."""
+    assert independent.open_entry(encode_entry(entry)) == independent.open_entry(slot)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_packs_are_what_they_were(pack: Pack) -> None:
+    """Users would lose the content of all their files, or its proof."""
+    key = keys.pack_key(pack.name)
+    body = OBJECTS[key]
+    assert body == pack.body
+    assert decode_directory(body, pack_bytes=len(body), key=key) == pack.directory
+    verify_name(pack.name, body, key=key)
+
+
+def test_golden_files_are_all_there_is() -> None:
+    """Users would rely on an object that no test reads."""
+    assert OBJECTS.keys() == examples.golden_volume().keys()
+
+
+async def test_the_volume_replays(tmp_path: Path) -> None:
+    """Users would keep a volume that can be decoded, but not opened."""
+    store = MemoryStore()
+    for key, data in OBJECTS.items():
+        await store.put(key, data)
+    async with open_tree(tmp_path / "tree", examples.VOLUME.id, entry_hash(VOLUME)) as tree:
+        tail = await Log(store, Env()).newer(tree.position)
+        state = await tree.replay(tail.landed)
+        assert state.seq == 3
+        names = [name for name, _ in tree.dirents(ROOT_INODE)]
+        assert names == [b"data", b"folder", b"link", b"moved"]
+        sparse = tree.inode(examples.SPARSE)
+        assert sparse is not None
+        assert sparse.size_bytes == 4096 + (1 << 40) + 16
+
+
+class TestIndependentReader:
+    """The specification is enough: what was written from it alone reads the volume."""
+
+    paths = independent.Volume(OBJECTS).paths()
+
+    def test_it_finds_every_file(self) -> None:
+        """Users could not get at their data by any other means than ours."""
+        assert set(self.paths) == {
+            b"data",
+            b"folder",
+            b"folder/data \xff",
+            b"folder/hello",
+            b"folder/sparse",
+            b"link",
+            b"moved",
+        }
+
+    def test_it_reads_their_content(self) -> None:
+        """Users would get other bytes than they wrote."""
+        raw, long = examples.RAW_CHUNK, examples.LONG_CHUNK
+        assert self.paths[b"folder/hello"].content == (b"hello\n",)
+        assert self.paths[b"link"].content == (b"hello",)
+        assert self.paths[b"data"].content == (raw, 8192, long)
+        assert self.paths[b"folder/sparse"].content == (long, 1 << 40, raw)
+
+    def test_it_knows_their_attributes(self) -> None:
+        """Users would lose what a backup needs beside the bytes."""
+        data = self.paths[b"data"]
+        assert data is self.paths[b"folder/data \xff"]
+        assert (data.mode, data.uid, data.mtime_ns, data.nlink) == (0o600, 1000, -1, 2)
+        assert data.xattrs == {b"user.colour": b"blue"}
+
+    def test_it_finds_all_chunks_without_the_log(self) -> None:
+        """Users whose log was destroyed would have nothing left to rebuild from."""
+        found = dict(independent.open_pack(OBJECTS[keys.pack_key(CONTENT.name)]))
+        assert set(found.values()) == {examples.RAW_CHUNK, examples.LONG_CHUNK}
