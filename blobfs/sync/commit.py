@@ -1,0 +1,237 @@
+"""Bring rows into the log: one slot, exact bytes, noted before they leave (L1, L2, L3, L6).
+
+    finish what an earlier run began -> catch up with the log -> spell the entry -> note it
+    durably -> put it into its slot -> replay it -> forget the rows that it covered
+
+Killed between any two of these, the next run goes on from the note: the slot tells what became of
+it, and the rows stay unsaved until the entry was replayed like any other.
+
+Concurrency: one commit at a time.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from blobfs.env import Env
+from blobfs.errors import Changed, Unreachable
+from blobfs.formats.commit import (
+    AddLinks,
+    DropDirent,
+    DropFolder,
+    Entry,
+    MoveFolder,
+    NewInode,
+    Operation,
+    PutDirent,
+    SetAttributes,
+    SetContent,
+    SetXattr,
+    UsedPack,
+)
+from blobfs.model.chain import Landed
+from blobfs.model.changes import Covered, DirentKey, Intent
+from blobfs.model.commit_outcome import Author, Outcome
+from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, spell_entry
+from blobfs.types import InodeNo, PackName, Seq
+from blobfs.volume.client import Identity
+from blobfs.volume.log import Log
+from blobfs.volume.tree import Tree
+from blobfs.volume.unsaved import Unsaved
+
+MOST_SLOTS = 5
+"""Slots that one commit tries while others take them."""
+
+LATER_BY_NS = 1_000_000
+"""Times in the log grow by 1 ms at least (volume format, clocks)."""
+
+log = logging.getLogger("blobfs.commit")
+
+
+class Contested(Changed):
+    """Another client committed a change of what is unsaved here. Nothing is lost on either side."""
+
+    hint = "what is unsaved stays on this machine; copy it elsewhere to keep it as well"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is to be committed: operations, the packs that they refer to, the rows they cover."""
+
+    operations: tuple[Operation, ...]
+    packs: Sequence[PackName]
+    covered: Covered
+
+
+class Committer:
+    """Writes the log of one volume for one client."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        log: Log,
+        unsaved: Unsaved,
+        identity: Identity,
+        save_blocks: SaveBlocks,
+        brought: BroughtBytes,
+        env: Env,
+    ) -> None:
+        self._tree = tree
+        self._log = log
+        self._unsaved = unsaved
+        self._identity = identity
+        self._save_blocks = save_blocks
+        self._brought = brought
+        self._env = env
+
+    async def catch_up(self) -> None:
+        """Replay what was committed since, by this client or by others (L4, L6).
+
+        Raises:
+            Contested: another client changed what is unsaved here; nothing of it was replayed.
+            Damaged: the log does not continue what was replayed before.
+            BlobfsError: the store failed us.
+        """
+        while True:
+            tail = await self._log.newer(self._tree.position)
+            if tail.landed:
+                await self._take_in(tail.landed)
+            if tail.is_tip:
+                return
+
+    async def finish(self) -> None:
+        """Find out what became of a commit whose outcome is not known, and end it.
+
+        Raises: as `catch_up`, and
+            Unreachable: it is still not known.
+        """
+        if self._unsaved.intent is not None:
+            await self.catch_up()
+        intent = self._unsaved.intent
+        if intent is None:
+            return
+        outcome = Outcome.TAKEN
+        if self._tree.position.seq < intent.seq:
+            outcome = await self._put(intent)
+        if outcome is Outcome.LANDED:
+            await self.catch_up()
+        if self._unsaved.intent is not None:
+            self._unsaved.note_outcome(intent.seq, "void")
+
+    async def commit(self, draft: Draft) -> Landed:
+        """Commit `draft`; when this returns it is in the log, replayed, and no longer unsaved.
+
+        The rows that it covers are a snapshot that stands until then.
+
+        Raises: as `finish`.
+        """
+        for _ in range(MOST_SLOTS):
+            spelled = await self._spell(draft)
+            entry = spelled.landed.entry
+            await self._identity.note_attempt(entry.counter, spelled.landed.hash)
+            intent = Intent(entry.seq, entry.counter, spelled.data, draft.covered)
+            await self._unsaved.note_intent(intent)
+            self._env.crash_point("commit.noted")
+            if await self._put(intent) is Outcome.LANDED:
+                self._env.crash_point("commit.landed")
+                await self._take_in([spelled.landed])
+                return spelled.landed
+            self._unsaved.note_outcome(intent.seq, "void")
+            await self.catch_up()
+        raise Unreachable(f"others took every slot of the log. tried={MOST_SLOTS}")
+
+    async def _spell(self, draft: Draft) -> Spelled:
+        """Return the entry as it goes on top of the tree, which is sure to take it (L1)."""
+        state = self._tree.state
+        client = self._identity.client
+        last = self._tree.client(client)
+        grants = grants_for(draft.operations, self._tree.granted(client))
+        entry = Entry(
+            seq=Seq(state.seq + 1),
+            previous=state.chain,
+            client=client,
+            counter=1 if last is None else last.counter + 1,
+            time_ns=max(self._env.now_ns(), state.time_ns + LATER_BY_NS),
+            operations=(*grants, *draft.operations),
+            packs=tuple(UsedPack(name, self._brought(name)) for name in draft.packs),
+        )
+        counters = await self._tree.rehearse(entry)
+        entry = replace(entry, counters=counters)
+        return await spell_entry(entry, self._save_blocks, self._brought)
+
+    async def _put(self, intent: Intent) -> Outcome:
+        """Put the exact bytes of `intent` into its slot.
+
+        Raises:
+            Unreachable: what became of it is not known; the intent stands.
+        """
+        outcome = await self._log.put(intent.seq, intent.entry)
+        if outcome is Outcome.UNKNOWN:
+            raise Unreachable(f"the store did not say whether a commit landed. seq={intent.seq}")
+        if outcome is Outcome.OVERTAKEN:
+            raise Changed(
+                f"the log was cut above a commit whose outcome is not known. seq={intent.seq}",
+                hint="this version reads no checkpoints: mount the volume with a newer one",
+            )
+        return outcome
+
+    async def _take_in(self, landed: Sequence[Landed]) -> None:
+        """Replay entries, and let go of the rows that an own one covered (L6)."""
+        foreign = [each for each in landed if self._is_foreign(each)]
+        self._refuse_contested(foreign)
+        await self._tree.replay(landed)
+        self._env.crash_point("commit.replayed")
+        intent = self._unsaved.intent
+        if intent is None or intent.seq > landed[-1].entry.seq:
+            return
+        own = next((each for each in landed if each.entry.seq == intent.seq), None)
+        if own is None or own in foreign:
+            self._unsaved.note_outcome(intent.seq, "void")
+            return
+        named = [pack.name for pack in own.entry.packs]
+        self._unsaved.note_outcome(intent.seq, "landed", named)
+        await self._unsaved.clean(intent.covered)
+
+    def _is_foreign(self, landed: Landed) -> bool:
+        author = self._identity.author_of(landed)
+        if author is Author.COPY:
+            raise Changed(
+                f"somebody else commits under this client's id: one of two state folders is a "
+                f"copy. seq={landed.entry.seq}",
+                hint="save what is unsaved elsewhere, unmount, and remove this state folder",
+            )
+        return author is Author.OTHER
+
+    def _refuse_contested(self, landed: Iterable[Landed]) -> None:
+        for each in landed:
+            for operation in each.entry.operations:
+                if (what := self._contested(operation)) is not None:
+                    raise Contested(
+                        f"another client changed what is unsaved here. {what} "
+                        f"seq={each.entry.seq} client={each.entry.client.hex()}"
+                    )
+
+    def _contested(self, operation: Operation) -> str | None:
+        """Return the unsaved row that a foreign operation changes, in words."""
+        match operation:
+            case PutDirent() | DropDirent():
+                key: DirentKey = (operation.parent, operation.name)
+                if key in self._unsaved.dirent_states:
+                    return f"name={operation.name!r}"
+            case NewInode() | SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder():
+                return self._contested_inode(operation.inode)
+            case SetAttributes():
+                # Both made entries in one directory: its times follow either.
+                if not _is_only_times(operation):
+                    return self._contested_inode(operation.inode)
+        return None
+
+    def _contested_inode(self, inode: InodeNo) -> str | None:
+        return f"inode={inode}" if inode in self._unsaved.inode_states else None
+
+
+def _is_only_times(operation: SetAttributes) -> bool:
+    return operation.mode is None and operation.uid is None and operation.gid is None
