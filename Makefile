@@ -17,7 +17,7 @@ AZURITE_STAMP := $(TOOLS)/.stamp-azurite
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench format lock clean system-packages
+.PHONY: help setup demo test check bench soak format lock clean system-packages
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ check: $(PROJECT_STAMP)  ## format, lint, types, layers: what needs no run
 
 bench: $(PROJECT_STAMP)  ## speed and memory beside their targets; ONLY=name, JSON=file
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
+
+soak: $(PROJECT_STAMP)  ## fuzz for hours what reads the bucket; EXAMPLES=a million for each test
+	@BLOBFS_SOAK_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+		tests/formats/test_fuzz.py $(ARGS)
 
 format: $(PROJECT_STAMP)  ## bring the sources into shape
 	@$(BIN)/ruff format $(PYTHON_SOURCES)
