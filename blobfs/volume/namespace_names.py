@@ -179,10 +179,8 @@ class Names:
         """Return the directories that need rows before `folder` can change, outermost first."""
         if folder.native is None:
             return []
-        nodes = [self.node(ROOT_INODE)]
-        for segment in folder.native.prefix.split("/")[:-1]:
-            nodes.append(self._child_folder(nodes[-1], to_name(segment)))
-        return [node for node in nodes if node.native is not None]
+        folders = self._down_to(folder.native.prefix)
+        return [node for node in folders if node.native is not None]
 
     # --- inside ----------------------------------------------------------------------
 
@@ -192,6 +190,13 @@ class Names:
         if entry.is_folder:
             mtime_ns = self._native.folder_mtime_ns(native.prefix)
         return Node(native.number, self._look.row(native, mtime_ns), native)
+
+    def _down_to(self, prefix: str) -> list[Node]:
+        """Return the directories on the way to the one that shows `prefix`, the root first."""
+        nodes = [self.node(ROOT_INODE)]
+        for segment in prefix.split("/")[:-1]:
+            nodes.append(self._child_folder(nodes[-1], to_name(segment)))
+        return nodes
 
     def _child_folder(self, folder: Node, name: bytes) -> Node:
         known = self.node_of_name(folder.inode, name)
@@ -215,7 +220,7 @@ class Names:
         return asked.has_entries or not self._layers.is_empty(node.inode)
 
     def _above(self, folder: Node) -> list[InodeNo]:
-        """Return a directory and those above it, up to the first that cannot be moved anyway.
+        """Return a directory and those above it.
 
         Raises:
             Damaged: they form a ring.
@@ -226,4 +231,4 @@ class Names:
             if folder.inode in above:
                 raise Damaged(f"a directory lies in itself. inode={folder.inode}")
             above.append(folder.inode)
-        return above
+        return [*above, *(node.inode for node in self._down_to(folder.row.prefix))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blobfs.env import Env
 from blobfs.formats.commit import Grant
-from blobfs.formats.rows import Inline, Kind
+from blobfs.formats.rows import Inline, InodeRow, Kind
 from blobfs.model.changes import Gone, LocalDirent, LocalInode
 from blobfs.model.difference import InodeChange, NameChange, operations_for
 from blobfs.model.nodes import NativeLook, Node
@@ -59,6 +59,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.held: list[Node] = []
+        self.removed: dict[InodeNo, InodeRow] = {}
+        """Committed rows that are gone, whose content an open file may still show."""
         self.namespace = self.mounted()
 
     def mounted(self) -> Namespace:
@@ -102,32 +104,57 @@ class World:
 
     async def listed(self, path: Names) -> list[bytes]:
         """Return all names of a directory as one reader gets them."""
-        reader = await self.namespace.open_folder((await self.find(path)).inode)
+        return list(await self.nodes_in((await self.find(path)).inode))
+
+    async def nodes_in(self, folder: InodeNo) -> dict[bytes, Node]:
+        """Return all entries of a directory as one reader gets them; each name is there once."""
+        reader = await self.namespace.open_folder(folder)
         try:
-            names, cookie = [], 0
+            nodes: dict[bytes, Node] = {}
+            cookie = 0
             while (entries := await reader.read(cookie)) is not None:
                 for listed in entries:
-                    names.append(listed.name)
+                    assert listed.name not in nodes
+                    nodes[listed.name] = listed.node
                     cookie = listed.next_cookie
-            return names
+            self.held += nodes.values()
+            return nodes
         finally:
             reader.close()
 
+    async def content(self, inode: InodeNo) -> bytes:
+        """Return the bytes of a file: unsaved ones, over committed ones, over zeros."""
+        row = self.namespace.node(inode).row
+        content = bytearray(row.size_bytes)
+        committed = self.tree.inode(inode) or self.removed.get(inode)
+        if committed is not None:
+            assert isinstance(committed.content, Inline)
+            base = committed.content.data[: row.base_limit_bytes]
+            content[: len(base)] = base
+        for piece in self.unsaved.spans(inode):
+            content[piece.start : piece.stop] = await self.unsaved.read(piece)
+        assert len(content) == row.size_bytes
+        return bytes(content)
+
     async def commit(self) -> None:
-        """Bring all unsaved rows into the tree, by an entry of a log as a push would write it."""
+        """Bring all unsaved rows into the tree, by an entry of a log as a push would write it.
+
+        An open file without a name is gone for the log, but its row stays unsaved.
+        """
         unsaved = self.unsaved
-        with unsaved.snapshot(unsaved.inode_states, unsaved.dirent_states) as taken:
-            inodes = [
-                InodeChange(
-                    number, self.tree.inode(number), _after(state.value), _content(state.value)
-                )
-                for number, state in taken.inodes.items()
-            ]
-            names = [
-                NameChange(key, self.tree.dirent(*key), _if_there(state.value))
-                for key, state in taken.dirents.items()
-            ]
-            operations = (*self._grants(inodes), *operations_for(inodes, names))
+        inodes = [
+            InodeChange(number, self.tree.inode(number), _after(row), await self._content(number))
+            for number, row in [(no, state.value) for no, state in unsaved.inode_states.items()]
+        ]
+        names = [
+            NameChange(key, self.tree.dirent(*key), _if_there(state.value))
+            for key, state in unsaved.dirent_states.items()
+        ]
+        operations = (*self._grants(inodes), *operations_for(inodes, names))
+        gone = [change for change in inodes if change.after is None and change.before is not None]
+        self.removed |= {change.inode: change.before for change in gone if change.before}
+        covered = [no for no, state in unsaved.inode_states.items() if not _is_orphan(state.value)]
+        with unsaved.snapshot(covered, unsaved.dirent_states) as taken:
             if operations:
                 await self.tree.replay([self.story.entry(*operations)])
             await unsaved.clean(taken.covered)
@@ -137,6 +164,12 @@ class World:
         self.unsaved = await self.reopened()
         self.held.clear()
         self.namespace = self.mounted()
+
+    async def _content(self, inode: InodeNo) -> Inline | None:
+        row = self.unsaved.inode(inode)
+        if isinstance(row, LocalInode) and row.kind is Kind.FILE:
+            return Inline(await self.content(inode))
+        return None
 
     def _grants(self, inodes: list[InodeChange]) -> list[Grant]:
         fresh = [
@@ -154,10 +187,8 @@ def _after(row: LocalInode | Gone) -> LocalInode | None:
     return row if isinstance(row, LocalInode) and row.nlink else None
 
 
-def _content(row: LocalInode | Gone) -> Inline | None:
-    if isinstance(row, LocalInode) and row.kind is Kind.FILE:
-        return Inline(bytes(row.size_bytes))
-    return None
+def _is_orphan(row: LocalInode | Gone) -> bool:
+    return isinstance(row, LocalInode) and not row.nlink
 
 
 def _if_there(row: LocalDirent | Gone) -> LocalDirent | None:
