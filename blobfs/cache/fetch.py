@@ -15,18 +15,17 @@ from collections.abc import Iterable
 
 import trio
 
+from blobfs.cache.chunks import ChunkSource
 from blobfs.cache.disk import DiskCache, Offer
 from blobfs.cache.memory import OVERHEAD_BYTES, Piece, PieceCache
-from blobfs.cache.source import BLOCK_BYTES, Source
+from blobfs.cache.source import BLOCK_BYTES, ObjectSource, Source
 from blobfs.errors import Changed, Damaged, NotFound, Unreachable
-from blobfs.model.coalesce import Place, Run, join
-from blobfs.model.readahead import MOST_STEP_BYTES, steps
+from blobfs.model.coalesce import Place, Run
+from blobfs.model.readahead import steps
 from blobfs.stores.base import Store
-from blobfs.types import ByteRange
+from blobfs.types import ByteRange, Content
 
 log = logging.getLogger("blobfs.cache")
-
-MOST_RUN_BLOCKS = MOST_STEP_BYTES // BLOCK_BYTES
 
 
 class Flight:
@@ -137,11 +136,13 @@ class Fetcher:
         return list(zip(missing, places, strict=True))
 
     def _missing_runs(self, source: Source, blocks: Iterable[int]) -> list[Run]:
-        return join(self._missing(source, blocks), MOST_RUN_BLOCKS)
+        missing = self._missing(source, blocks)
+        return source.runs(missing) if missing else []
 
     def _start(self, flight: Flight, *, reserved: bool) -> None:
         for block in range(flight.run.first, flight.run.stop):
-            self._flights[flight.source.digest, block] = flight
+            # A block that is on its way from disk may be needed to verify others with it.
+            self._flights.setdefault((flight.source.digest, block), flight)
         self._nursery.start_soon(self._fly, flight, reserved)
 
     async def _fly(self, flight: Flight, reserved: bool) -> None:
@@ -152,7 +153,7 @@ class Fetcher:
             data, from_store = await self._bring(flight)
         except Exception as error:
             # Nobody may be waiting for it: an error is for those who need the bytes.
-            log.debug("fetching failed. key=%r", flight.source.content.key, exc_info=True)
+            log.debug("fetching failed. key=%r", flight.source.name, exc_info=True)
             self._end(flight, reserved)
             flight.fail(error)
         except trio.Cancelled:
@@ -170,7 +171,12 @@ class Fetcher:
             data = await self._disk.read(blocks, run.places)
             if data is not None:
                 return data, False
-        content, span = source.content, flight.span
+        if isinstance(source, ChunkSource):
+            return await source.fetch(run.first, run.stop), True
+        assert isinstance(source, ObjectSource)
+        return await self._object_bytes(source.content, flight.span), True
+
+    async def _object_bytes(self, content: Content, span: ByteRange) -> memoryview:
         try:
             fetched = await self._store.get(content.key, span=span, if_match=content.etag)
         except NotFound as error:
@@ -182,7 +188,7 @@ class Fetcher:
                 f"body has another length. key={content.key!r} "
                 f"expected={len(span)} received={len(fetched.data)}"
             )
-        return fetched.data, True
+        return fetched.data
 
     def _arrive(self, flight: Flight, data: memoryview, from_store: bool) -> None:
         piece = Piece(flight.source.digest, flight.span, data, not from_store)
@@ -217,4 +223,5 @@ class Fetcher:
 
     def _unlist(self, flight: Flight) -> None:
         for block in range(flight.run.first, flight.run.stop):
-            del self._flights[flight.source.digest, block]
+            if self._flights.get((flight.source.digest, block)) is flight:
+                del self._flights[flight.source.digest, block]

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import trio
 
+from blobfs.cache.chunk_reading import ChunkReading
+from blobfs.cache.chunks import PackReader
 from blobfs.cache.disk import DiskCache
 from blobfs.cache.fetch import Fetcher
-from blobfs.cache.memory import Piece, PieceCache
+from blobfs.cache.memory import MemoryBudget, Piece, PieceCache
 from blobfs.cache.prefetch import Prefetcher
 from blobfs.cache.source import BLOCK_BYTES, Source, source_of
 from blobfs.env import Env
-from blobfs.errors import BlobfsError
+from blobfs.errors import BlobfsError, Damaged
 from blobfs.model.readahead import MOST_STEP_BYTES, Stream, follow, refused, step_bytes, waited
 from blobfs.stores.base import Store
 from blobfs.types import MIB, ByteRange, Content
@@ -72,7 +74,7 @@ class Reader:
             Changed: the object is no longer the version that was opened.
             AccessDenied, Unreachable, Damaged: the store failed us.
         """
-        span = span.clamp(self._source.content.size_bytes)
+        span = span.clamp(self._source.size_bytes)
         if not span:
             await trio.lowlevel.checkpoint()
             return b""
@@ -89,7 +91,7 @@ class Reader:
         self._stream, advice = follow(
             self._stream,
             span,
-            size_bytes=self._source.content.size_bytes,
+            size_bytes=self._source.size_bytes,
             cap_bytes=self._cap_bytes(),
             block_bytes=BLOCK_BYTES,
         )
@@ -133,11 +135,28 @@ class Reader:
             self._fetcher.demand(self._source, [block])
             flight = self._fetcher.under_way(self._source, block)
             assert flight is not None
-        return await flight.wait(), flight.from_store
+        try:
+            return await flight.wait(), flight.from_store
+        except Damaged:
+            if len(range(flight.run.first, flight.run.stop)) <= len(
+                self._source.together_with(block)
+            ):
+                raise
+        return await self._wait_alone(block)
+
+    async def _wait_alone(self, block: int) -> tuple[Piece, bool]:
+        """Wait for a block without its neighbours, since one of those may be what is damaged."""
+        self._fetcher.demand(self._source, self._source.together_with(block))
+        flight = self._fetcher.under_way(self._source, block)
+        if flight is not None:
+            return await flight.wait(), flight.from_store
+        piece = self._fetcher.find(self._source, block)
+        assert piece is not None  # somebody else had it fetched
+        return piece, False
 
     def _is_long_stream(self) -> bool:
         """Whether what was read need not stay: a small file may well be read again soon."""
-        return self._stream.window_bytes > 0 and self._source.content.size_bytes > MOST_STEP_BYTES
+        return self._stream.window_bytes > 0 and self._source.size_bytes > MOST_STEP_BYTES
 
     def _cap_bytes(self) -> int:
         share = self._desk.share_bytes(self)
@@ -189,8 +208,10 @@ class Reading:
         pieces: PieceCache,
         fetcher: Fetcher,
         prefetcher: Prefetcher,
+        chunks: ChunkReading,
         env: Env,
     ) -> None:
+        self.chunks = chunks
         self._disk = disk
         self._pieces = pieces
         self._fetcher = fetcher
@@ -199,7 +220,16 @@ class Reading:
 
     def open(self, content: Content) -> Reader:
         """Return a reader of `content`, one for each open file. It costs no request."""
-        return Reader(source_of(content), self._fetcher, self._desk)
+        return self.open_source(source_of(content))
+
+    def open_source(self, source: Source) -> Reader:
+        """Return a reader of `source`, one for each open file. It costs no request."""
+        return Reader(source, self._fetcher, self._desk)
+
+    @property
+    def budget(self) -> MemoryBudget:
+        """What all buffers of the mount have to fit in (P10)."""
+        return self._pieces.budget
 
     def prefetch(self, contents: Iterable[Content]) -> None:
         """Fetch small files that are likely to be opened next, in this order.
@@ -263,7 +293,8 @@ async def open_reading(
                 async with trio.open_nursery() as flights:
                     fetcher = Fetcher(store, disk, pieces, flights)
                     prefetcher = Prefetcher(fetcher, flights)
-                    yield Reading(disk, pieces, fetcher, prefetcher, env)
+                    chunks = ChunkReading(PackReader(store), disk, pieces.budget)
+                    yield Reading(disk, pieces, fetcher, prefetcher, chunks, env)
                     flights.cancel_scope.cancel()
             finally:
                 with trio.move_on_after(CLOSING_S, shield=True):

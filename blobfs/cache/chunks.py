@@ -1,0 +1,248 @@
+"""Read the chunks of committed content out of packs, verified.
+
+A chunk is verified whole, so it is fetched whole; chunks whose frames are neighbours in a pack
+come in one request. On disk a chunk is kept by its own id, in blocks like those of any object:
+what a change of a file left alone, or what two files share, is fetched once.
+
+Concurrency: hashing and decompressing large answers happens in threads.
+"""
+
+import hashlib
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+import trio
+
+from blobfs.cache.index import BlockId
+from blobfs.cache.source import BLOCK_BYTES, MOST_RUN_BLOCKS, NUMBER_BYTES, Source
+from blobfs.errors import Damaged, NotFound
+from blobfs.formats.chunk import Buffer, decode_frame
+from blobfs.formats.keys import pack_key
+from blobfs.formats.rows import Extent
+from blobfs.model.coalesce import Place, Run, join
+from blobfs.stores.base import Store
+from blobfs.types import KIB, MIB, ByteRange, ChunkId
+
+T = TypeVar("T")
+
+WORTH_A_THREAD_BYTES = 64 * KIB
+"""Less than this is verified sooner than a thread could take it over."""
+MOST_REQUEST_BYTES = 8 * MIB
+TRIES = 2
+"""Bytes that do not verify are asked for once more: they may have been damaged on their way."""
+
+
+class PackReader:
+    """Fetches chunks from the packs of one volume."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._threads = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
+
+    async def read(self, extents: Sequence[Extent]) -> list[Buffer]:
+        """Return the plain bytes of chunks, one request for those that are neighbours.
+
+        Raises:
+            Damaged: a pack is missing, or does not hold what it should; the message names it.
+            AccessDenied, Unreachable: the store failed us.
+        """
+        found: list[Buffer] = []
+        for neighbours in _requests(extents):
+            found += await self._read_neighbours(neighbours, _decode)
+        return found
+
+    async def read_joined(self, extents: Sequence[Extent]) -> memoryview:
+        """Return the plain bytes of chunks as one. Raises what `read` does."""
+        parts = [await self._read_neighbours(each, _decode_joined) for each in _requests(extents)]
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    async def _read_neighbours(
+        self, extents: Sequence[Extent], decode: Callable[[memoryview, Sequence[Extent]], T]
+    ) -> T:
+        is_small = sum(extent.length_bytes for extent in extents) < WORTH_A_THREAD_BYTES
+        for left in reversed(range(TRIES)):
+            body = await self._fetch(extents)
+            try:
+                if is_small:
+                    return decode(body, extents)
+                return await trio.to_thread.run_sync(decode, body, extents, limiter=self._threads)
+            except Damaged as error:
+                if not left:
+                    key = pack_key(extents[0].pack)
+                    raise Damaged(f"a pack is damaged. pack={key!r} ({error})") from error
+        raise AssertionError("unreachable")
+
+    async def _fetch(self, extents: Sequence[Extent]) -> memoryview:
+        key = pack_key(extents[0].pack)
+        span = ByteRange(extents[0].offset, extents[-1].offset + extents[-1].stored_bytes)
+        try:
+            return (await self._store.get(key, span=span)).data
+        except NotFound as error:
+            # Not "no such file": the file is there, its bytes are gone (P5).
+            raise Damaged(
+                f"a pack is missing. pack={key!r}",
+                hint="`blobfs check` tells which files are affected",
+            ) from error
+
+
+class ChunkSource(Source):
+    """The chunks of one content, each in a place of its own that begins where a block does.
+
+    Where a chunk is no whole number of blocks, what is left of its last block is a gap: it
+    belongs to nothing and is never read.
+    """
+
+    is_served_early = False
+
+    def __init__(self, packs: PackReader, extents: Sequence[Extent]) -> None:
+        """`extents` holds no holes."""
+        self._packs = packs
+        self._extents = extents
+        self._firsts = _first_blocks(extents)
+        stop = self.start(len(extents) - 1) + extents[-1].length_bytes if extents else 0
+        super().__init__(_digest(extents), stop)
+
+    @property
+    def name(self) -> str:
+        return f"chunk {self._extents[0].chunk.hex()} and {len(self._extents) - 1} more"
+
+    def start(self, index: int) -> int:
+        """Return where a chunk begins."""
+        return self._firsts[index] * BLOCK_BYTES
+
+    def span(self, first: int, stop: int) -> ByteRange:
+        last = self._index(stop - 1)
+        chunk_stop = self.start(last) + self._extents[last].length_bytes
+        return ByteRange(first * BLOCK_BYTES, min(stop * BLOCK_BYTES, chunk_stop))
+
+    def block(self, number: int) -> BlockId:
+        index = self._index(number)
+        return block_of(self._extents[index].chunk, number - self._firsts[index])
+
+    def runs(self, missing: Sequence[tuple[int, Place | None]]) -> list[Run]:
+        """Return the runs that bring `missing`: whole chunks, where they come from packs."""
+        stretches: list[list[tuple[int, Place | None]]] = []
+        for index, blocks in groupby(missing, lambda block: self._index(block[0])):
+            wanted = self._whole(index, list(blocks))
+            if stretches and self._goes_on(stretches[-1], index, wanted):
+                stretches[-1] += wanted
+            else:
+                stretches.append(wanted)
+        return [run for stretch in stretches for run in join(stretch, MOST_RUN_BLOCKS)]
+
+    def together_with(self, block: int) -> range:
+        return self._blocks(self._index(block))
+
+    async def fetch(self, first: int, stop: int) -> memoryview:
+        """Return the verified bytes of blocks of one run."""
+        begin, end = self._index(first), self._index(stop - 1) + 1
+        data = await self._packs.read_joined(self._extents[begin:end])
+        span, base = self.span(first, stop), self.start(begin)
+        return data[span.start - base : span.stop - base]
+
+    def _index(self, block: int) -> int:
+        return bisect_right(self._firsts, block) - 1
+
+    def _blocks(self, index: int) -> range:
+        return range(self._firsts[index], self._firsts[index + 1])
+
+    def _whole(
+        self, index: int, blocks: list[tuple[int, Place | None]]
+    ) -> list[tuple[int, Place | None]]:
+        """Return all blocks of a chunk if one of `blocks` has to come from its pack."""
+        if all(place is not None for _, place in blocks):
+            return blocks
+        return [(number, None) for number in self._blocks(index)]
+
+    def _goes_on(
+        self,
+        stretch: Sequence[tuple[int, Place | None]],
+        index: int,
+        blocks: Sequence[tuple[int, Place | None]],
+    ) -> bool:
+        """Say whether `blocks` of a chunk can come with what was asked for before it."""
+        (last, last_place), (first, place) = stretch[-1], blocks[0]
+        if last + 1 != first or len(stretch) + len(blocks) > MOST_RUN_BLOCKS:
+            return False
+        if first != self._firsts[index]:
+            return False
+        before, extent = self._extents[index - 1], self._extents[index]
+        has_gap = before.length_bytes % BLOCK_BYTES != 0
+        from_packs = last_place is None and place is None
+        return not has_gap and (not from_packs or _adjoin(before, extent))
+
+
+def block_of(chunk: ChunkId, number: int) -> BlockId:
+    """Return the id of a block of a chunk.
+
+    It is longer than that of any object's block, so no content can be made up that is taken for
+    another's.
+    """
+    return BlockId(chunk + number.to_bytes(NUMBER_BYTES, "big"))
+
+
+def blocks_of(chunk: ChunkId, data: memoryview) -> Iterator[tuple[BlockId, memoryview]]:
+    """Yield the blocks of a chunk, with their bytes."""
+    for number, start in enumerate(range(0, len(data), BLOCK_BYTES)):
+        yield block_of(chunk, number), data[start : start + BLOCK_BYTES]
+
+
+def _first_blocks(extents: Sequence[Extent]) -> "array[int]":
+    """Return the first block of each chunk, and the end behind the last."""
+    firsts, number = array("Q", [0]), 0
+    for extent in extents:
+        number += -(-extent.length_bytes // BLOCK_BYTES)
+        firsts.append(number)
+    return firsts
+
+
+def _digest(extents: Sequence[Extent]) -> bytes:
+    """Return what stands for these chunks in tables of blocks; no object's digest is made so."""
+    digest = hashlib.sha256(b"\0chunks")
+    for extent in extents:
+        digest.update(extent.chunk)
+    return digest.digest()[:16]
+
+
+def _requests(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
+    """Yield `extents`, in order, in groups that one request brings."""
+    begin = 0
+    for index in range(1, len(extents) + 1):
+        if index == len(extents) or not _joins(extents[begin], extents[index - 1], extents[index]):
+            yield extents[begin:index]
+            begin = index
+
+
+def _joins(first: Extent, before: Extent, after: Extent) -> bool:
+    stop = after.offset + after.stored_bytes
+    return _adjoin(before, after) and stop - first.offset <= MOST_REQUEST_BYTES
+
+
+def _adjoin(before: Extent, after: Extent) -> bool:
+    return before.pack == after.pack and before.offset + before.stored_bytes == after.offset
+
+
+def _decode(body: memoryview, extents: Sequence[Extent]) -> list[Buffer]:
+    """Return the verified plain bytes of neighbouring frames."""
+    wanted = sum(extent.stored_bytes for extent in extents)
+    if len(body) != wanted:
+        raise Damaged(f"body has another length. expected={wanted} received={len(body)}")
+    plain: list[Buffer] = []
+    start = 0
+    for extent in extents:
+        frame = body[start : start + extent.stored_bytes]
+        plain.append(decode_frame(frame, chunk=extent.chunk, length_bytes=extent.length_bytes))
+        start += extent.stored_bytes
+    return plain
+
+
+def _decode_joined(body: memoryview, extents: Sequence[Extent]) -> memoryview:
+    """Return them as one buffer: the body itself where nothing is compressed."""
+    plain = _decode(body, extents)
+    if all(extent.stored_bytes == extent.length_bytes for extent in extents):
+        return body
+    return memoryview(b"".join(plain))
