@@ -140,10 +140,11 @@ class Draft:
         Raises:
             Damaged: some of them were granted before, or are not for granting.
         """
-        if not self.granted_to <= first < stop <= FIRST_NATIVE_INODE:
+        is_sound = ROOT_INODE < first < stop <= FIRST_NATIVE_INODE
+        if not is_sound or self._is_granted(first, stop):
             self.refuse(f"these inode numbers cannot be granted. first={first} stop={stop}")
         self._ranges[stop - 1] = GrantedRange(self.entry.client, first, stop, first)
-        self.granted_to = stop
+        self.granted_to = max(self.granted_to, stop)
 
     def use_number(self, number: InodeNo) -> None:
         """Note that a new inode has this number: the root's, a native one's, or a granted one.
@@ -160,6 +161,14 @@ class Draft:
             granted = msgspec.structs.replace(granted, unused=number + 1)
             self._ranges[granted.stop - 1] = granted
         self._range = granted
+
+    def _is_granted(self, first: int, stop: int) -> bool:
+        """Whether any of these numbers was granted to anybody."""
+        if any(each.first < stop and first < each.stop for each in self._ranges.values()):
+            return True
+        for _, data in self._reader.range("ranges", number_key(first)):
+            return decode_range(data).first < stop
+        return False
 
     def _range_of(self, number: int) -> GrantedRange | None:
         last = self._range  # most of an entry's numbers come from one range
