@@ -203,10 +203,12 @@ class TestReading:
 class TestHead:
     async def test_entries_count_only_above_the_floor(self, world: World) -> None:
         """Below it a slot may hold a late duplicate that nobody else ever read (L4)."""
+        log = world.log()
+        assert (await log.newer(START)).is_tip
         await world.fill(3)
         await world.create(cut(1))
         with pytest.raises(Overtaken, match="floor=1"):
-            await world.log().newer(START)
+            await log.newer(START)
 
     async def test_head_is_read_after_the_slots(self, world: World) -> None:
         """Read before, it would not know of a cut that happened in between (L4)."""

@@ -24,7 +24,7 @@ from blobfs.formats.commit import (
 )
 from blobfs.formats.rows import Extent, ExtentList, Inline, Kind, ListPart
 from blobfs.model.chain import Landed, Position
-from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, ChunkId, InodeNo, PackName, Seq
+from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.tree_rows import TABLES, GrantedRange
 from tests.volume.story import (
@@ -202,6 +202,15 @@ class TestChanging:
         await tree.replay([story.entry(DropDirent(ROOT_INODE, b"d", DIR), DropFolder(DIR))])
         assert tree.inode(DIR) is None
 
+    async def test_a_directory_goes_with_all_that_was_in_it(self, tree: Tree, story: Story) -> None:
+        """`rm -r` is one commit, in whatever order it says so."""
+        made = (*new_folder(DIR, b"d"), *new_file(2, b"f", parent=DIR))
+        await tree.replay([story.entry(*beginning(*made))])
+        folder = (DropFolder(DIR), DropDirent(ROOT_INODE, b"d", DIR))
+        await tree.replay([story.entry(*folder, AddLinks(A, -1), DropDirent(DIR, b"f", A))])
+        assert (tree.inode(DIR), tree.inode(A)) == (None, None)
+        assert not tree.has_dirents(DIR)
+
     async def test_attributes_that_are_not_named_stay(self, tree: Tree, story: Story) -> None:
         """A chmod must not undo the chown of another client."""
         await tree.replay([story.entry(*beginning(*new_file(2, b"a")))])
@@ -292,14 +301,16 @@ class TestNumbers:
         with pytest.raises(Damaged, match=r"cannot be granted.*slot=2"):
             await tree.replay([story.entry(grant, client=SOMEBODY)])
 
-    @pytest.mark.parametrize("number", [50, 1000, 1500])
+    @pytest.mark.parametrize(
+        ("number", "author"), [(50, SOMEBODY), (1100, ME), (1500, ME), (1250, SOMEBODY)]
+    )
     async def test_only_the_author_s_own_numbers_are_taken(
-        self, tree: Tree, story: Story, number: int
+        self, tree: Tree, story: Story, number: int, author: ClientId
     ) -> None:
         """Likewise (M1)."""
         await tree.replay([story.entry(*beginning()), story.entry(Grant(1200, 1300))])
         with pytest.raises(Damaged, match="was not granted"):
-            await tree.replay([story.entry(*new_file(number, b"x"), client=SOMEBODY)])
+            await tree.replay([story.entry(*new_file(number, b"x"), client=author)])
 
 
 MADE = beginning(
@@ -307,8 +318,9 @@ MADE = beginning(
     *new_folder(DIR, b"d"),
     *new_folder(SUB, b"s", DIR),
     *new_file(12, b"f", parent=SUB),
+    *new_folder(13, b"e"),
 )
-"""A tree for the refusals below: /a, /d/, /d/s/, /d/s/f."""
+"""A tree for the refusals below: /a, /d/, /d/s/, /d/s/f, /e/."""
 
 MISSING = InodeNo(99)
 
@@ -333,6 +345,14 @@ REFUSED: dict[str, tuple[tuple[Operation, ...], str]] = {
     "number taken": (new_file(2, b"n"), "is taken"),
     "number taken, freed here": (
         (DropDirent(ROOT_INODE, b"a", A), AddLinks(A, -1), *new_file(2, b"n")),
+        "is taken",
+    ),
+    "number of a directory that goes": (
+        (
+            DropDirent(ROOT_INODE, b"e", InodeNo(13)),
+            DropFolder(InodeNo(13)),
+            *new_file(13, b"n"),
+        ),
         "is taken",
     ),
     "content from another version": (
@@ -451,14 +471,14 @@ class TestRehearsing:
         assert rows(tree) == before
         await tree.replay([landed])
         assert tree.counters() == counters
-        assert (counters.inodes, counters.content_bytes) == (6, 8)
+        assert (counters.inodes, counters.content_bytes) == (7, 8)
 
     async def test_the_digest_is_what_the_format_says(self, tree: Tree, story: Story) -> None:
         """Another implementation has to come to the same number."""
         import xxhash
 
         await tree.replay([story.entry(*MADE)])
-        names = [(1, b"a", 2), (1, b"d", 10), (10, b"s", 11), (11, b"f", 12)]
+        names = [(1, b"a", 2), (1, b"d", 10), (10, b"s", 11), (11, b"f", 12), (1, b"e", 13)]
         digest = 0
         for parent, name, inode in names:
             data = parent.to_bytes(8, "big") + name + inode.to_bytes(8, "big")
