@@ -103,7 +103,9 @@ class Uploaded(msgspec.Struct, frozen=True, array_like=True):
 
     name: PackName
     directory: bytes
-    """As the pack itself spells it."""
+    """The end of its body, as the pack itself spells it."""
+    size_bytes: int = 0
+    """Of its body."""
 
 
 Outcome = Literal["landed", "void"]

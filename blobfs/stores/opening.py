@@ -71,6 +71,10 @@ class OpenedStore:
 
     store: Store
     meter: Meter
+    outer: Store
+    """All of the bucket, or of the disk that the folder lies on: what is above `store`."""
+    prefix: str
+    """Of `store` in `outer`: empty, or with a slash at its end."""
 
 
 def parse_source(
@@ -131,7 +135,17 @@ async def _open_once(source: Source, options: StoreOptions, env: Env) -> OpenedS
             await raw.aclose()
         raise
     layered, meter = with_layers(raw, env=env, prefix=source.prefix, deadline_s=options.deadline_s)
-    return OpenedStore(layered, meter)
+    outer, prefix = _outer(source, raw, env)
+    around, _ = with_layers(outer, env=env, deadline_s=options.deadline_s)
+    return OpenedStore(layered, meter, around, prefix)
+
+
+def _outer(source: Source, raw: Store, env: Env) -> tuple[Store, str]:
+    if source.scheme != "file":
+        return raw, source.prefix
+    from blobfs.stores.local import LocalStore
+
+    return LocalStore(Path("/"), env), source.place.lstrip("/") + "/"
 
 
 async def _raw_store(source: Source, options: StoreOptions, env: Env) -> Store:

@@ -368,6 +368,10 @@ class Unsaved:
         """Forget the intent for `seq`; `packs` are named by a commit now, or not wanted."""
         self._note(OutcomeNoted(seq, outcome, tuple(packs)))
 
+    def forget_uploaded(self, packs: Collection[PackName]) -> None:
+        """Forget uploaded packs that no commit will name."""
+        self._note(OutcomeNoted(Seq(0), "void", tuple(packs)))
+
     async def clean(self, covered: Covered) -> None:
         """Forget rows that are committed and replayed; keep what changed since, over them.
 

@@ -1,0 +1,141 @@
+"""Say what is due to be saved, and when to look again. Pure: rows and times in, a choice out.
+
+Saving costs three requests however much it takes along, so what is due waits a moment for what is
+about to be; a lot of bytes, or somebody who waits, does not.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from blobfs.formats.rows import DirentRow, InodeRow, Kind
+from blobfs.model.changes import DirentKey, LocalDirent, LocalInode
+from blobfs.model.selection import InodeState as Choice
+from blobfs.model.selection import NameState
+from blobfs.model.settling import Settling
+from blobfs.model.spans import SpanMap
+from blobfs.types import MIB, InodeNo
+from blobfs.volume.unsaved_rows import DirentState, InodeState
+
+ENOUGH_BYTES = 16 * MIB
+"""As much as fills a pack goes at once."""
+GATHER_S = 0.1
+"""What will be due so soon is waited for, ..."""
+MOST_GATHER_S = 0.7
+"""... but not for longer than this."""
+
+NO_INODE = InodeNo(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What to do now. Times are in seconds from now."""
+
+    now: bool
+    look_again_s: float | None
+    """When something will be due; None: nothing is unsaved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The present on both clocks: rows carry wall time, waits are measured by the other."""
+
+    now_ns: int
+    now_s: float
+
+    def since_s(self, since_ns: int) -> float:
+        """Return a row's time on the clock of waits. A wall clock that was set back is now."""
+        return self.now_s - max(0, self.now_ns - since_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class UnsavedView:
+    """The unsaved rows, and what lies under them."""
+
+    inodes: Mapping[InodeNo, InodeState]
+    dirents: Mapping[DirentKey, DirentState]
+    spans: Callable[[InodeNo], SpanMap]
+    tree_inode: Callable[[InodeNo], InodeRow | None]
+    tree_dirent: Callable[[InodeNo, bytes], DirentRow | None]
+
+
+def choices(
+    view: UnsavedView,
+    settling: Settling,
+    clock: Clock,
+    *,
+    hurry: bool,
+    unreadable: Collection[InodeNo] = (),
+) -> tuple[dict[InodeNo, Choice], dict[DirentKey, NameState]]:
+    """Return all unsaved rows as `model.selection` wants them.
+
+    In a `hurry` open files go as they are. Those whose bytes the disk lost are held for ever.
+    """
+    inodes = {}
+    for inode, state in view.inodes.items():
+        if _is_left_over(view, inode, state):
+            continue
+        due_s = settling.due_s(inode, clock.since_s(state.since_ns))
+        held = inode in unreadable or (not hurry and due_s > clock.now_s)
+        inodes[inode] = _choice(view, inode, state, clock, held=held)
+    names = {}
+    for key, dirent in view.dirents.items():
+        before = view.tree_dirent(*key)
+        after = dirent.value.inode if isinstance(dirent.value, LocalDirent) else NO_INODE
+        names[key] = NameState(NO_INODE if before is None else before.inode, after)
+    return inodes, names
+
+
+def due(
+    view: UnsavedView,
+    settling: Settling,
+    clock: Clock,
+    unreadable: Collection[InodeNo] = (),
+) -> Due:
+    """Decide whether to save now."""
+    ready_bytes, first_s, next_s = 0, None, None
+    for inode, state in view.inodes.items():
+        if inode in unreadable or _is_left_over(view, inode, state):
+            continue
+        due_s = settling.due_s(inode, clock.since_s(state.since_ns))
+        if due_s > clock.now_s:
+            next_s = due_s if next_s is None else min(next_s, due_s)
+        else:
+            ready_bytes += view.spans(inode).unsaved_bytes
+            first_s = due_s if first_s is None else min(first_s, due_s)
+    if first_s is None and next_s is None:
+        return Due(now=bool(view.dirents), look_again_s=None)
+    if first_s is None:
+        return Due(now=False, look_again_s=None if next_s is None else next_s - clock.now_s)
+    waits_for_s = None if next_s is None else next_s - clock.now_s
+    waited_s = clock.now_s - first_s
+    worth_it = waits_for_s is not None and waits_for_s <= GATHER_S and waited_s < MOST_GATHER_S
+    if worth_it and ready_bytes < ENOUGH_BYTES:
+        return Due(now=False, look_again_s=waits_for_s)
+    return Due(now=True, look_again_s=0.0)
+
+
+def _choice(
+    view: UnsavedView, inode: InodeNo, state: InodeState, clock: Clock, *, held: bool
+) -> Choice:
+    row = state.value
+    base = view.tree_inode(inode) if _may_be_folder(row) else None
+    return Choice(
+        since_s=clock.since_s(state.since_ns),
+        unsaved_bytes=view.spans(inode).unsaved_bytes,
+        held=held,
+        is_new_folder=isinstance(row, LocalInode) and row.kind is Kind.FOLDER and base is None,
+        is_gone_folder=_is_gone(row) and base is not None and base.kind is Kind.FOLDER,
+    )
+
+
+def _is_left_over(view: UnsavedView, inode: InodeNo, state: InodeState) -> bool:
+    """Whether it is only kept for a program that has it open, without a name."""
+    return _is_gone(state.value) and view.tree_inode(inode) is None
+
+
+def _is_gone(row: object) -> bool:
+    return not isinstance(row, LocalInode) or row.nlink == 0
+
+
+def _may_be_folder(row: object) -> bool:
+    return not isinstance(row, LocalInode) or row.kind is Kind.FOLDER

@@ -1,0 +1,283 @@
+"""Save what is unsaved, round by round: choose, stage, commit.
+
+A round takes what has settled, uploads its content and makes one commit of it. What fails stays
+unsaved and is tried again, later and later; nothing is ever given up. Who waits for saving
+(`blobfs sync`, fsync with `--durability remote`, a writer without room) makes a round come at
+once and take everything, open files as well.
+
+Concurrency: one round at a time, in one task; programs go on meanwhile.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from blobfs.env import Env
+from blobfs.errors import BlobfsError
+from blobfs.model.changes import DirentKey
+from blobfs.model.difference import operations_for
+from blobfs.model.selection import Selection, select
+from blobfs.model.settling import Settling
+from blobfs.sync.commit import Committer, Draft
+from blobfs.sync.due import Clock, UnsavedView, choices, due
+from blobfs.sync.snapshots import Contents, Taken, Unreadable, take
+from blobfs.sync.stage import Staged, Stager
+from blobfs.sync.uploads import Uploads
+from blobfs.types import GIB, InodeNo, Seq, Serial
+from blobfs.volume.tree import Tree
+from blobfs.volume.unsaved import Unsaved
+
+ROUND_BYTES = GIB
+"""A round takes about so much content, so that small files need not wait for all large ones."""
+LOOK_AGAIN_S = 0.05
+"""How often what is unsaved is looked through at most, while programs write."""
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+PATIENT_FAILURES = 3
+"""After so many failures in a row writers without room are told, instead of waiting on."""
+
+log = logging.getLogger("blobfs.push")
+
+
+@dataclass(frozen=True, slots=True)
+class LastCommit:
+    """What `status` says of the last commit of this run."""
+
+    seq: Seq
+    when_ns: int
+    files: int
+    content_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Goal:
+    """Rows that somebody waits for to be saved."""
+
+    inodes: set[InodeNo]
+    names: set[DirentKey]
+    reached: trio.Event
+
+    def note_saved(self, inodes: Iterable[InodeNo], names: Iterable[DirentKey]) -> None:
+        self.inodes.difference_update(inodes)
+        self.names.difference_update(names)
+        if not self.inodes and not self.names:
+            self.reached.set()
+
+
+class Pusher:
+    """Saves the unsaved rows of one mount."""
+
+    def __init__(
+        self,
+        *,
+        unsaved: Unsaved,
+        tree: Tree,
+        committer: Committer,
+        stager: Stager,
+        uploads: Uploads,
+        contents: Contents,
+        settling: Settling,
+        prepare: Callable[[], Awaitable[None]],
+        env: Env,
+    ) -> None:
+        """`prepare` is called before anything is sent: it makes the bucket a volume."""
+        self._prepare = prepare
+        self._unsaved = unsaved
+        self._tree = tree
+        self._committer = committer
+        self._stager = stager
+        self._uploads = uploads
+        self._contents = contents
+        self._settling = settling
+        self._env = env
+        self._view = UnsavedView(
+            unsaved.inode_states, unsaved.dirent_states, unsaved.spans, tree.inode, tree.dirent
+        )
+        self._goals: dict[Serial, Goal] = {}
+        self._hurried = trio.Event()
+        self._unreadable: set[InodeNo] = set()
+        self._failures = 0
+        self.problem: str | None = None
+        """Why saving does not get on; None: it does."""
+        self.last_commit: LastCommit | None = None
+        self.files_under_way = 0
+
+    # -- what others ask ---------------------------------------------------------------
+
+    def hurry(self) -> Serial:
+        """Begin to save all that is unsaved now; return what to ask `is_saved` about."""
+        serial = self._unsaved.serial
+        if serial not in self._goals:
+            goal = Goal(
+                set(self._view.inodes) - self._left_over(),
+                set(self._view.dirents),
+                trio.Event(),
+            )
+            goal.note_saved((), ())
+            self._goals[serial] = goal
+        self._hurried.set()
+        return serial
+
+    def is_saved(self, serial: Serial) -> bool:
+        """Return whether all that was unsaved at a call of `hurry` is committed."""
+        goal = self._goals.get(serial)
+        if goal is not None and not goal.reached.is_set():
+            return False
+        self._goals.pop(serial, None)
+        return True
+
+    async def wait_saved(self, serial: Serial) -> None:
+        """Return when `is_saved`."""
+        goal = self._goals.get(serial)
+        if goal is not None:
+            await goal.reached.wait()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything that was acknowledged is in the bucket."""
+        if self._unsaved.intent is not None or self._view.dirents:
+            return False
+        return len(self._view.inodes) == len(self._left_over())
+
+    # -- the rounds --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Save for ever."""
+        while True:
+            await self._wait_until_due()
+            try:
+                while await self._round():
+                    self._note_success()
+                self._note_success()
+            except Unreadable as error:
+                self._unreadable.add(error.inode)
+                log.error("a file cannot be saved, because the local disk lost it: %s", error)
+            except BlobfsError as error:
+                await self._pause_after(error)
+
+    async def _wait_until_due(self) -> None:
+        while not self._is_hurried():
+            seen = self._unsaved.serial
+            decision = due(self._view, self._settling, self._clock(), self._unreadable)
+            if decision.now or self._unsaved.intent is not None:
+                return
+            with trio.move_on_after(_at_least(LOOK_AGAIN_S, decision.look_again_s)):
+                await self._wait_news(seen, forever=decision.look_again_s is None)
+
+    async def _wait_news(self, seen: Serial, *, forever: bool) -> None:
+        """Return when somebody hurries, or at the first change where nothing was unsaved."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                if not forever:
+                    await trio.sleep_forever()
+                await self._unsaved.wait_change(seen)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await self._hurried.wait()
+            nursery.cancel_scope.cancel()
+
+    def _is_hurried(self) -> bool:
+        waiting = any(not goal.reached.is_set() for goal in self._goals.values())
+        if not waiting:
+            self._hurried = trio.Event()
+        return waiting or self._unsaved.wants_room
+
+    async def _round(self) -> bool:
+        """Save what is due; return whether there was anything.
+
+        Raises:
+            Unreadable: the disk lost bytes of a file.
+            BlobfsError: it did not succeed, and everything is as unsaved as before.
+        """
+        await self._committer.finish()
+        chosen = self._select()
+        if not chosen:
+            if self.is_clean:
+                self._uploads.forget_unnamed()
+            return False
+        with self._unsaved.snapshot(chosen.inodes, chosen.names) as snapshot:
+            taken = take(snapshot, self._unsaved, self._contents, self._tree)
+            try:
+                await self._save(taken)
+            finally:
+                self.files_under_way = 0
+                taken.close()
+        self._note_saved(chosen)
+        return True
+
+    def _select(self) -> Selection:
+        inodes, names = choices(
+            self._view,
+            self._settling,
+            self._clock(),
+            hurry=self._is_hurried(),
+            unreadable=self._unreadable,
+        )
+        return select(inodes, names, ROUND_BYTES)
+
+    async def _save(self, taken: Taken) -> None:
+        # Nothing leaves this machine that a power cut could take back (S2).
+        await self._unsaved.sync()
+        await self._prepare()
+        files = await taken.files()
+        self.files_under_way = len(files)
+        staged = await self._stager.stage(files, taken.read)
+        self._env.crash_point("push.uploaded")
+        operations = operations_for(taken.inode_changes(staged.contents), taken.name_changes())
+        covered = taken.covered
+        if not operations:
+            # Written and put back as it was: the tree says the same already.
+            await self._unsaved.clean(covered)
+            return
+        landed = await self._committer.commit(Draft(operations, sorted(staged.packs), covered))
+        self._note_commit(landed.entry.seq, staged, len(files))
+
+    # -- notes -------------------------------------------------------------------------
+
+    def _note_commit(self, seq: Seq, staged: Staged, files: int) -> None:
+        brought = self._uploads.take_named(staged.packs)
+        self.last_commit = LastCommit(seq, self._env.now_ns(), files, brought)
+        log.info("committed. seq=%d files=%d stored_bytes=%d", seq, files, brought)
+
+    def _note_saved(self, chosen: Selection) -> None:
+        for inode in chosen.inodes:
+            if inode not in self._view.inodes:
+                self._settling.saved(inode)
+        for goal in self._goals.values():
+            goal.note_saved(chosen.inodes, chosen.names)
+
+    def _note_success(self) -> None:
+        if self.problem is not None:
+            log.info("saving goes on")
+        self._failures, self.problem = 0, None
+        self._unsaved.set_saving(None)
+
+    async def _pause_after(self, error: BlobfsError) -> None:
+        self._failures += 1
+        self.problem = str(error)
+        level = logging.WARNING if self._failures == 1 else logging.DEBUG
+        log.log(
+            level, "saving failed and will be tried again. failures=%d (%s)", self._failures, error
+        )
+        if not error.transient or self._failures >= PATIENT_FAILURES:
+            self._unsaved.set_saving(str(error))
+        longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1))
+        self._hurried = trio.Event()
+        with trio.move_on_after(longest_s * (0.5 + self._env.chance() / 2)):
+            await self._hurried.wait()
+
+    def _left_over(self) -> set[InodeNo]:
+        """Return the inodes that only live on because a program has them open."""
+        inodes, _ = choices(self._view, self._settling, self._clock(), hurry=True)
+        return set(self._view.inodes) - set(inodes)
+
+    def _clock(self) -> Clock:
+        return Clock(self._env.now_ns(), self._env.monotonic_s())
+
+
+def _at_least(least_s: float, wanted_s: float | None) -> float:
+    return float("inf") if wanted_s is None else max(least_s, wanted_s)

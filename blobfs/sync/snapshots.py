@@ -1,0 +1,214 @@
+"""Read and describe unsaved rows as they were at one moment, for a commit to take along.
+
+Concurrency: a snapshot stands still while programs go on; its bytes stay where they are in the
+journal until it is left.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+from msgspec.structs import replace
+
+from blobfs.errors import Damaged
+from blobfs.formats.chunk import Buffer
+from blobfs.formats.rows import EMPTY, DirentRow, Extent, FileContent, InodeRow, Kind
+from blobfs.model.changes import Covered, DirentKey, LocalDirent, LocalInode
+from blobfs.model.chunking import Placed, plan_content
+from blobfs.model.difference import InodeChange, NameChange
+from blobfs.model.spans import FromBase, Piece, ReadPart
+from blobfs.sync.pipeline import Wanted
+from blobfs.sync.stage import FileToStage
+from blobfs.types import ByteRange, InodeNo
+from blobfs.volume.unsaved import Snapshot, Unsaved
+
+
+class ContentReader(Protocol):
+    """Reads what was committed of one file."""
+
+    async def read(self, span: ByteRange) -> bytes | memoryview: ...
+
+    def close(self) -> None: ...
+
+
+class Contents(Protocol):
+    """What saving needs of `volume.content`."""
+
+    def open(self, size_bytes: int, content: FileContent) -> ContentReader: ...
+
+    async def extents(self, content: FileContent) -> Sequence[Extent]: ...
+
+
+class Rows(Protocol):
+    """What lies under the unsaved rows: the replayed tree."""
+
+    def inode(self, number: InodeNo) -> InodeRow | None: ...
+
+    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None: ...
+
+
+class Unreadable(Damaged):
+    """Unsaved bytes of a file cannot be read back from the local disk."""
+
+    transient = False
+
+    def __init__(self, inode: InodeNo, message: str) -> None:
+        super().__init__(message)
+        self.inode = inode
+
+
+@dataclass(slots=True)
+class Taken:
+    """A snapshot, and the committed rows below it at the same moment."""
+
+    snapshot: Snapshot
+    unsaved: Unsaved
+    contents: Contents
+    inodes_before: Mapping[InodeNo, InodeRow | None]
+    names_before: Mapping[DirentKey, DirentRow | None]
+    _readers: dict[InodeNo, ContentReader] = field(default_factory=dict)
+
+    @property
+    def covered(self) -> Covered:
+        """What a commit takes along: not what only lives on because a program has it open."""
+        covered = self.snapshot.covered
+        living = tuple(each for each in covered.inodes if not self._is_orphan(each[0]))
+        return replace(covered, inodes=living)
+
+    def close(self) -> None:
+        """Let go of what was opened for reading."""
+        for reader in self._readers.values():
+            reader.close()
+
+    async def files(
+        self, staged: Callable[[InodeNo], Sequence[Placed]] = lambda _inode: ()
+    ) -> list[FileToStage]:
+        """Return the files whose bytes changed, with the chunks to be made of them.
+
+        `staged` returns chunks of a file that were uploaded before and are still right.
+        """
+        return [
+            await self._to_stage(inode, row, staged(inode))
+            for inode, row in self._living()
+            if self._is_new_content(inode, row)
+        ]
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Buffer]:
+        """Return the bytes of spans of files, as they were when the snapshot was taken.
+
+        Raises:
+            Unreadable: the disk lost some of them.
+            BlobfsError: committed bytes below them could not be had.
+        """
+        plans = [(inode, self._plan(inode, span)) for inode, span in wanted]
+        below = [[await self._below(inode, part) for part in plan] for inode, plan in plans]
+        return await trio.to_thread.run_sync(self._assemble, plans, below)
+
+    def inode_changes(self, contents: Mapping[InodeNo, FileContent]) -> Iterator[InodeChange]:
+        """Yield all inodes, before and after; `contents` is what was staged."""
+        living = dict(self._living())
+        for inode, before in self.inodes_before.items():
+            after = living.get(inode)
+            content = contents.get(inode)
+            if content is None and after is not None and self._is_new_content(inode, after):
+                content = EMPTY
+            yield InodeChange(inode, before, after, content)
+
+    def name_changes(self) -> Iterator[NameChange]:
+        """Yield all dirents, before and after."""
+        for key, before in self.names_before.items():
+            after = self.snapshot.dirents[key].value
+            yield NameChange(key, before, after if isinstance(after, LocalDirent) else None)
+
+    def _living(self) -> Iterator[tuple[InodeNo, LocalInode]]:
+        """Yield the inodes that have a name."""
+        for inode, state in self.snapshot.inodes.items():
+            if isinstance(state.value, LocalInode) and state.value.nlink:
+                yield inode, state.value
+
+    def _is_orphan(self, inode: InodeNo) -> bool:
+        row = self.snapshot.inodes[inode].value
+        return isinstance(row, LocalInode) and not row.nlink
+
+    def _is_new_content(self, inode: InodeNo, row: LocalInode) -> bool:
+        before = self.inodes_before[inode]
+        if row.kind is not Kind.FILE:
+            return False
+        if before is None:
+            return row.size_bytes > 0
+        return (
+            bool(len(self.snapshot.spans[inode]))
+            or row.size_bytes != before.size_bytes
+            or row.base_limit_bytes < before.size_bytes
+        )
+
+    async def _to_stage(
+        self, inode: InodeNo, row: LocalInode, staged: Sequence[Placed]
+    ) -> FileToStage:
+        before = self.inodes_before[inode]
+        base = () if before is None else await self.contents.extents(before.content)
+        changed = [ByteRange(piece.start, piece.stop) for piece in self.snapshot.spans[inode]]
+        if before is not None and not base:
+            # Small content lies in the row, where no chunk can be taken over from.
+            changed.append(ByteRange(0, min(row.base_limit_bytes, row.size_bytes)))
+        plan = plan_content(
+            size_bytes=row.size_bytes,
+            base=base,
+            base_limit_bytes=row.base_limit_bytes,
+            changed=changed,
+            staged=staged,
+        )
+        return FileToStage(inode, row.size_bytes, plan)
+
+    def _plan(self, inode: InodeNo, span: ByteRange) -> list[ReadPart]:
+        row = self.snapshot.inodes[inode].value
+        assert isinstance(row, LocalInode)
+        spans = self.snapshot.spans[inode]
+        return spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
+
+    async def _below(self, inode: InodeNo, part: ReadPart) -> Buffer | None:
+        """Return committed bytes that show through, None for other parts."""
+        if not isinstance(part, FromBase):
+            return None
+        before = self.inodes_before[inode]
+        if before is None:
+            return bytes(len(part.span))
+        if inode not in self._readers:
+            self._readers[inode] = self.contents.open(before.size_bytes, before.content)
+        found = await self._readers[inode].read(part.span)
+        return found if len(found) == len(part.span) else bytes(found).ljust(len(part.span), b"\0")
+
+    def _assemble(
+        self,
+        plans: Sequence[tuple[InodeNo, Sequence[ReadPart]]],
+        below: Sequence[Sequence[Buffer | None]],
+    ) -> list[Buffer]:
+        """Put the bytes of each span together, on a worker thread."""
+        whole: list[Buffer] = []
+        for (inode, plan), found in zip(plans, below, strict=True):
+            parts = [
+                self._part(inode, part) if bytes_below is None else bytes_below
+                for part, bytes_below in zip(plan, found, strict=True)
+            ]
+            whole.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        return whole
+
+    def _part(self, inode: InodeNo, part: ReadPart) -> Buffer:
+        if not isinstance(part, Piece):
+            return bytes(len(part.span))
+        try:
+            return self.unsaved.read_now(part)
+        except Damaged as error:
+            raise Unreadable(inode, f"{error} inode={inode}") from error
+
+
+def take(snapshot: Snapshot, unsaved: Unsaved, contents: Contents, rows: Rows) -> Taken:
+    """Add to a snapshot, at the moment when it is taken, the committed rows below it."""
+    return Taken(
+        snapshot,
+        unsaved,
+        contents,
+        {inode: rows.inode(inode) for inode in snapshot.inodes},
+        {key: rows.dirent(*key) for key in snapshot.dirents},
+    )
