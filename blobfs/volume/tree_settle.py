@@ -62,11 +62,11 @@ def _check_dirents(draft: Draft) -> None:
 def _check_names(draft: Draft) -> None:
     """As many names came or went as the inodes say."""
     gained: Counter[InodeNo] = Counter()
-    for _, before, now in draft.dirents():
-        if before is not None:
-            gained[before.inode] -= 1
-        if now is not None:
-            gained[now.inode] += 1
+    for _, old, new in draft.dirents():
+        if old is not None:
+            gained[old.inode] -= 1
+        if new is not None:
+            gained[new.inode] += 1
     for number, before, now in draft.inodes():
         if number != ROOT_INODE:
             gained[number] -= _names(now) - _names(before)
