@@ -1,6 +1,6 @@
 """Put the file system of one mount together: store, namespace, cache, core, front-end."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from blobfs.config import MountSettings
 from blobfs.control.messages import (
     CacheStatus,
     Gauges,
+    Latency,
     ListingsStatus,
     OddKey,
     OddKeys,
@@ -18,7 +19,7 @@ from blobfs.control.messages import (
 )
 from blobfs.env import Env
 from blobfs.stores.breaker import Breaker
-from blobfs.stores.metering import Meter
+from blobfs.stores.metering import BUCKET_BOUNDS_S, Meter, Usage
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.vfs.core import Vfs
 from blobfs.volume.native import NativeTree, open_native
@@ -90,7 +91,16 @@ class MountableFileSystem:
             bytes_sent=store.bytes_sent,
             errors=store.errors,
             retries=store.retries,
+            latency=dict(_latencies(store)),
+            latency_bounds_s=BUCKET_BOUNDS_S,
         )
+
+
+def _latencies(usage: Usage) -> Iterator[tuple[str, Latency]]:
+    for kind, counts in usage.latency_counts.items():
+        half_s, most_s = usage.latency_s(kind, 0.5), usage.latency_s(kind, 0.99)
+        if half_s is not None and most_s is not None:
+            yield kind, Latency(half_s, most_s, counts)
 
 
 async def _announce(mount: FuseMount, mounted: Callable[[], None]) -> None:

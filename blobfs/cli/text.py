@@ -1,9 +1,14 @@
 """Put a mount's status into words for people, on lines of 80 columns."""
 
 from collections.abc import Iterator
+from itertools import chain, repeat
+from textwrap import wrap
 
 from blobfs.control.messages import CacheStatus, MountStatus, StoreStatus
 from blobfs.types import KIB
+
+COLUMNS = 68
+"""Left for what is said behind a name."""
 
 
 def size(count_bytes: int) -> str:
@@ -67,12 +72,24 @@ def _cache(cache: CacheStatus) -> str:
 def _store(store: StoreStatus) -> Iterator[tuple[str, str]]:
     asked = ", ".join(f"{name} {count}" for name, count in store.requests.items() if count)
     yield "requests", asked or "none"
+    yield from _latency(store)
     moved = f"{size(store.bytes_received)} fetched"
     if store.bytes_sent:
         moved += f", {size(store.bytes_sent)} sent"
     if store.errors or store.retries:
         moved += f", {store.errors} errors, {store.retries} retries"
     yield "traffic", moved
+
+
+def _latency(store: StoreStatus) -> Iterator[tuple[str, str]]:
+    """Yield what half of the requests and what 99 of 100 took at most, class by class."""
+    took = [
+        f"{kind}\N{NO-BREAK SPACE}{1000 * found.p50_s:.0f}/{1000 * found.p99_s:.0f}"
+        for kind, found in store.latency.items()
+    ]
+    lines = wrap(f"p50/p99 in ms: {', '.join(took)}", COLUMNS) if took else []
+    for name, line in zip(chain(["latency"], repeat("")), lines, strict=False):
+        yield name, line.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _oddities(mount: MountStatus) -> Iterator[tuple[str, str]]:

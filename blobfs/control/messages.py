@@ -34,6 +34,17 @@ class CacheStatus(msgspec.Struct, frozen=True):
     misses: int
 
 
+class Latency(msgspec.Struct, frozen=True):
+    """How long requests of one class took, until their answers were whole."""
+
+    p50_s: float
+    """Half of them took no longer."""
+    p99_s: float
+    counts: tuple[int, ...]
+    """By `latency_bounds_s`: as many as took at most that long, and longer than the bound before;
+    the last count is of those that took longer than all bounds."""
+
+
 class StoreStatus(msgspec.Struct, frozen=True):
     """What was asked of the store since the daemon started."""
 
@@ -42,6 +53,9 @@ class StoreStatus(msgspec.Struct, frozen=True):
     bytes_sent: int
     errors: int
     retries: int
+    latency: dict[str, Latency] = {}
+    """Of each class that was asked for."""
+    latency_bounds_s: tuple[float, ...] = ()
 
 
 class ListingsStatus(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import pytest
 from blobfs.cli.text import duration, mount_lines, size
 from blobfs.control.messages import (
     CacheStatus,
+    Latency,
     ListingsStatus,
     MountStatus,
     OddKey,
@@ -56,6 +57,23 @@ def test_what_is_not_well_is_said() -> None:
     assert "  traffic   1.0 TiB fetched, 2.0 GiB sent, 12 errors, 34 retries" in text
     assert "  stale     1 of 4 listings: no answer in time" in text
     assert "  odd keys  2 cannot be shown as files; --json names them" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_how_long_requests_take_is_said_by_class() -> None:
+    """Or whoever waits could not tell a slow store from a slow mount."""
+    took = {"get": Latency(0.032, 0.128, (1,)), "head": Latency(0.001, 0.001, (1,))}
+    store = StoreStatus({"get": 3, "head": 1}, 0, 0, 0, 0, took)
+    assert "  latency   p50/p99 in ms: get 32/128, head 1/1" in shown(store=store).splitlines()
+
+
+def test_the_slowest_store_fits_on_the_screen() -> None:
+    """Or the lines of a store that needs looking at would break in the middle."""
+    took = {
+        kind: Latency(32.768, 32.768, (1,)) for kind in ("get", "head", "list", "put", "delete")
+    }
+    text = shown(store=StoreStatus({"get": 3}, 0, 0, 0, 0, took))
+    assert "delete 32768/32768" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
