@@ -41,6 +41,12 @@ class TestEncoding:
         half = NOISE[: 128 * KIB] + bytes(128 * KIB)
         assert len(encode_frame(half)) < 0.6 * len(half)
 
+    def test_noise_wherever_one_looks_is_not_tried(self) -> None:
+        """Users would wait for films to be compressed in vain: a few pieces tell."""
+        pieces = (NOISE[at : at + 4 * KIB] + bytes(60 * KIB) for at in range(0, 16 * KIB, 4 * KIB))
+        data = b"".join(pieces)
+        assert encode_frame(data) is data
+
     def test_threads_do_not_disturb_each_other(self) -> None:
         """Users would store garbage under a right name, and notice when they read it."""
         plains = [TEXT[n:] for n in range(40)]

@@ -9,7 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from blobfs.errors import Damaged, Unsupported
-from blobfs.formats.commit import AddLinks, Entry, Grant, Operation, PutDirent, SetContent, UsedPack
+from blobfs.formats.commit import (
+    AddLinks,
+    Entry,
+    Grant,
+    Operation,
+    PutDirent,
+    SetContent,
+    SetXattr,
+    UsedPack,
+)
 from blobfs.formats.entry import (
     MOST_BODY_BYTES,
     MOST_ENTRY_BYTES,
@@ -91,6 +100,7 @@ class TestWriting:
             entry_of(PutDirent(ROOT_INODE, b"a/b", INODE, Kind.FILE)),
             entry_of(PutDirent(ROOT_INODE, b"..", INODE, Kind.FILE)),
             entry_of(PutDirent(ROOT_INODE, b"n" * 256, INODE, Kind.FILE)),
+            entry_of(SetXattr(INODE, b"user.\0", b"")),
             entry_of(Grant(InodeNo(5), InodeNo(5))),
             entry_of(Grant(InodeNo(5), InodeNo(1 << 63))),
         ],
@@ -129,6 +139,13 @@ class TestReading:
             decode_entry(envelope(b"x", length=MOST_BODY_BYTES + 1), key=KEY)
         with pytest.raises(Damaged, match="bytes"):
             decode_entry(bytes(MOST_ENTRY_BYTES + 1), key=KEY)
+
+    def test_values_within_values_are_bounded(self) -> None:
+        """Users would lose the mount to one object that exhausts the stack."""
+        plain = bytearray(msgspec.msgpack.encode([*body(), None]))
+        plain[-1:] = b"\x91" * 100_000 + b"\xc0"
+        with pytest.raises(Damaged):
+            decode_entry(envelope(bytes(plain)), key=KEY)
 
     def test_the_refusal_names_the_slot(self) -> None:
         """Users could not tell what is damaged."""

@@ -87,6 +87,13 @@ class TestRefusals:
         with pytest.raises(Damaged, match="bytes"):
             decode(data + b" " * MOST_JSON_BYTES)
 
+    def test_values_within_values_are_bounded(
+        self, data: bytes, decode: Callable[[bytes], object]
+    ) -> None:
+        """Users would lose the mount to one object that exhausts the stack."""
+        with pytest.raises(Damaged):
+            decode(data.replace(b"{", b'{"more":' + b"[" * 30_000, 1))
+
 
 class TestVolume:
     @pytest.mark.parametrize("field", ["layout", "chunking", "chunk_id", "compression", "cipher"])
