@@ -12,8 +12,9 @@ The ways, the first that has what it needs wins:
 8. Azure CLI: whoever ran `az login`
 
 5 to 8 are tried in turn by azure-identity when the first token is needed; nothing is ever
-asked of the user. The account comes from the option, else AZURE_STORAGE_ACCOUNT, else the
-connection string. azure-identity is imported only for 5 to 8: it costs most of all.
+asked of the user. 5 and 6 ask Microsoft Entra ID, or the authority of AZURE_AUTHORITY_HOST.
+The account comes from the option, else AZURE_STORAGE_ACCOUNT, else the connection string.
+azure-identity is imported only for 5 to 8: it costs most of all.
 """
 
 import threading
@@ -78,7 +79,7 @@ def find_login(
         return _by_key(way, name, url, key)
     if sas:
         return _by_sas(way, name, url, sas)
-    return _by_token(name, url)
+    return _by_token(name, url, environ.get("AZURE_AUTHORITY_HOST", ""))
 
 
 def _by_key(way: str, account: str, url: str, key: str) -> Login:
@@ -92,15 +93,19 @@ def _by_sas(way: str, account: str, url: str, sas: str) -> Login:
     return Login(way, account, url, AzureSasCredential(token), lambda: answer)
 
 
-def _by_token(account: str, url: str) -> Login:
+def _by_token(account: str, url: str, authority: str) -> Login:
     if urlsplit(url).scheme != "https":
         raise UsageError(
             f"a token is not sent over plain http. endpoint={url!r}",
             hint="use https, or log in with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
         )
-    from azure.identity import DefaultAzureCredential
+    from azure.identity import AzureAuthorityHosts, DefaultAzureCredential
 
+    clouds = AzureAuthorityHosts
+    public = (clouds.AZURE_PUBLIC_CLOUD, clouds.AZURE_GOVERNMENT, clouds.AZURE_CHINA)
     credential = DefaultAzureCredential(
+        # A cloud of one's own (Azure Stack) is not known to the public one, which would be asked.
+        disable_instance_discovery=_host(authority) not in ("", *public),
         exclude_shared_token_cache_credential=True,
         exclude_visual_studio_code_credential=True,
         exclude_powershell_credential=True,
@@ -109,6 +114,12 @@ def _by_token(account: str, url: str) -> Login:
         exclude_broker_credential=True,
     )
     return Login("token", account, url, credential, _TokenSource(credential))
+
+
+def _host(authority: str) -> str:
+    """Return the host of AZURE_AUTHORITY_HOST, which may be written with or without a scheme."""
+    url = authority if "://" in authority else f"https://{authority}"
+    return urlsplit(url).hostname or ""
 
 
 class _TokenSource:

@@ -35,6 +35,7 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,23 @@ def identity_service(token: str) -> Answerer:
     return lambda request: Reply(200, body, {"Content-Type": "application/json"})
 
 
+def entra_service(token: str) -> Answerer:
+    """Return an answerer like an authority of Microsoft Entra ID, of any tenant (v2.0)."""
+
+    def answer(request: Request) -> Reply:
+        tenant = f"https://{request.headers['host']}/{request.path.split('/')[1]}"
+        said: dict[str, object] = {
+            "issuer": f"{tenant}/v2.0",
+            "authorization_endpoint": f"{tenant}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{tenant}/oauth2/v2.0/token",
+        }
+        if request.method == "POST":
+            said = {"token_type": "Bearer", "expires_in": 86_399, "access_token": token}
+        return Reply(200, json.dumps(said).encode(), {"Content-Type": "application/json"})
+
+    return answer
+
+
 def write_fake_az(folder: Path, token: str) -> None:
     """Put an `az` into `folder` that answers `az account get-access-token`."""
     answer = {
@@ -135,11 +153,12 @@ def serving(answer: Answerer, *, certificate: Path | None = None) -> Iterator[Fa
 def _handler(answer: Answerer, requests: list[Request]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             request = Request(
                 self.command,
                 self.path,
                 {name.lower(): value for name, value in self.headers.items()},
+                body,
             )
             requests.append(request)
             reply = answer(request)

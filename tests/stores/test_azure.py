@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
@@ -31,6 +31,7 @@ from tests.stores.azure_fakes import (
     Fake,
     Reply,
     blob_service,
+    entra_service,
     identity_service,
     serving,
     write_fake_az,
@@ -165,13 +166,61 @@ async def test_a_wrong_key_is_said_to_be_wrong(
 
 
 @pytest.fixture
-def blobs(no_azure_environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Fake]:
-    """A blob endpoint with a certificate that its clients trust."""
+def certificate(no_azure_environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The certificate of a server that all clients trust."""
     made = make_certificates(tmp_path)
     for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         no_azure_environment.setenv(variable, str(made.authority))
-    with serving(blob_service, certificate=made.server) as fake:
+    return made.server
+
+
+@pytest.fixture
+def blobs(certificate: Path) -> Iterator[Fake]:
+    """A blob endpoint."""
+    with serving(blob_service, certificate=certificate) as fake:
         yield fake
+
+
+@pytest.fixture
+def authority(certificate: Path, no_azure_environment: pytest.MonkeyPatch) -> Iterator[Fake]:
+    """An authority of one's own, in the environment of somebody in its tenant."""
+    with serving(entra_service("token-of-the-authority"), certificate=certificate) as fake:
+        no_azure_environment.setenv("AZURE_AUTHORITY_HOST", fake.url)
+        no_azure_environment.setenv("AZURE_TENANT_ID", "tenant")
+        no_azure_environment.setenv("AZURE_CLIENT_ID", "client")
+        yield fake
+
+
+def token_request(authority: Fake) -> dict[str, str]:
+    """Return what the one request for a token said."""
+    (request,) = (found for found in authority.requests if found.method == "POST")
+    assert request.path == "/tenant/oauth2/v2.0/token"
+    return dict(parse_qsl(request.body.decode()))
+
+
+async def test_log_in_by_service_principal(
+    blobs: Fake, authority: Fake, no_azure_environment: pytest.MonkeyPatch
+) -> None:
+    """Or a program with a login of its own would need the account's key."""
+    no_azure_environment.setenv("AZURE_CLIENT_SECRET", "a-secret")
+    assert await ask_both_libraries(blobs) == {"Bearer token-of-the-authority"}
+    said = token_request(authority)
+    assert said["grant_type"] == "client_credentials"
+    assert (said["client_id"], said["client_secret"]) == ("client", "a-secret")
+    assert said["scope"] == "https://storage.azure.com/.default"
+
+
+async def test_log_in_by_workload_identity(
+    blobs: Fake, authority: Fake, no_azure_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or a pod in Kubernetes would need a secret that it could do without."""
+    assertion = tmp_path / "token"
+    assertion.write_text("a-token-of-kubernetes")
+    no_azure_environment.setenv("AZURE_FEDERATED_TOKEN_FILE", str(assertion))
+    assert await ask_both_libraries(blobs) == {"Bearer token-of-the-authority"}
+    said = token_request(authority)
+    assert (said["client_id"], said["client_assertion"]) == ("client", "a-token-of-kubernetes")
+    assert said["scope"] == "https://storage.azure.com/.default"
 
 
 async def ask_both_libraries(blobs: Fake, **options: object) -> set[str | None]:

@@ -119,3 +119,26 @@ def test_a_key_does_not_cost_the_import_of_azure_identity() -> None:
         "sys.exit('azure.identity' in sys.modules or 'msal' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("authority", "is_asked_about"),
+    [
+        (None, True),
+        ("login.microsoftonline.com", True),
+        ("https://login.microsoftonline.com/", True),
+        ("https://login.microsoftonline.us", True),
+        ("https://login.chinacloudapi.cn/", True),
+        ("https://login.stack.example.org/", False),
+        ("https://login.microsoftonline.com.example.org", False),
+    ],
+)
+def test_only_a_cloud_of_ones_own_is_taken_at_its_word(
+    monkeypatch: pytest.MonkeyPatch, authority: str | None, is_asked_about: bool
+) -> None:
+    """Or nobody with Azure Stack could log in; or no authority would be looked up any more."""
+    chosen: dict[str, object] = {}
+    monkeypatch.setattr("azure.identity.DefaultAzureCredential", lambda **said: chosen.update(said))
+    environ = {} if authority is None else {"AZURE_AUTHORITY_HOST": authority}
+    login(environ, account="account")
+    assert chosen["disable_instance_discovery"] is not is_asked_about
