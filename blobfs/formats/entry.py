@@ -93,11 +93,12 @@ def encode_entry(entry: Entry) -> bytes:
     Raises EntryTooLong, and ValueError for an entry that cannot be right.
     """
     plain = msgspec.msgpack.encode(_spell(entry))
-    frame = encode_frame(plain, level=_LEVEL)
-    head = _HEADER.pack(MAGIC, VERSION, 0, len(plain)) + frame
+    if len(plain) > MOST_BODY_BYTES:
+        raise EntryTooLong(f"entry is too long. plain={len(plain)}")
+    head = _HEADER.pack(MAGIC, VERSION, 0, len(plain)) + encode_frame(plain, level=_LEVEL)
     data = head + hashlib.sha256(head).digest()
-    if len(plain) > MOST_BODY_BYTES or len(data) > MOST_ENTRY_BYTES:
-        raise EntryTooLong(f"entry is too long. plain={len(plain)} stored={len(data)}")
+    if len(data) > MOST_ENTRY_BYTES:
+        raise EntryTooLong(f"entry is too long. stored={len(data)}")
     if _read(_BODY.decode(plain)) != entry:
         raise ValueError(f"entry would not be read as it is. seq={entry.seq}")
     return data

@@ -5,7 +5,7 @@ them. Nothing is optional and nothing may be added, because a reader that passed
 would hold another tree than the rest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -90,22 +90,37 @@ def read_operations(
 
 
 def _read(op: WireOperation, packs: Sequence[PackName]) -> Operation:
-    match op:
-        case WireSetContent():
-            content = read_content(op.content, op.size_bytes, packs)
-            return SetContent(op.inode, op.size_bytes, content, op.base)
-        case PutDirent() | DropDirent():
-            _check_name(op.name)
-        case SetXattr() if b"\0" in op.name:
-            raise Malformed(f"an attribute cannot be called {op.name!r}")
-        case Grant() if not op.first < op.stop <= FIRST_NATIVE_INODE:
-            raise Malformed(f"inode numbers {op.first} to {op.stop} cannot be granted")
+    if isinstance(op, WireSetContent):
+        content = read_content(op.content, op.size_bytes, packs)
+        return SetContent(op.inode, op.size_bytes, content, op.base)
+    check = _CHECKS.get(type(op))
+    if check is not None:
+        check(op)
     return op
 
 
-def _check_name(name: bytes) -> None:
-    if b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise Malformed(f"an entry of a directory cannot be called {name!r}")
+def _check_name(op: PutDirent | DropDirent) -> None:
+    if b"/" in op.name or b"\0" in op.name or op.name in (b".", b".."):
+        raise Malformed(f"an entry of a directory cannot be called {op.name!r}")
+
+
+def _check_xattr(op: SetXattr) -> None:
+    if b"\0" in op.name:
+        raise Malformed(f"an attribute cannot be called {op.name!r}")
+
+
+def _check_grant(op: Grant) -> None:
+    if not op.first < op.stop <= FIRST_NATIVE_INODE:
+        raise Malformed(f"inode numbers {op.first} to {op.stop} cannot be granted")
+
+
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    PutDirent: _check_name,
+    DropDirent: _check_name,
+    SetXattr: _check_xattr,
+    Grant: _check_grant,
+}
+"""What the types of the fields do not say."""
 
 
 def unknown_operation(operations: Any) -> str | None:

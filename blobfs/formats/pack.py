@@ -143,7 +143,10 @@ def _read_footer(tail: Buffer, key: str) -> _Footer:
     count, version, flags = _COUNTS.unpack(counts)
     if version != VERSION or flags:
         raise newer("pack", f"version {version}, flags {flags:#x}", key)
-    return _Footer(counts, count, checksum)
+    footer = _Footer(counts, count, checksum)
+    if footer.tail_bytes > MOST_PACK_BYTES:
+        raise damaged("pack", f"{count} frames are too many for any", key)
+    return footer
 
 
 def _laid_out(records: memoryview, frames_bytes: int, key: str) -> tuple[PackedChunk, ...]:
