@@ -18,12 +18,14 @@ from blobfs.control.messages import (
     StoreStatus,
 )
 from blobfs.env import Env
+from blobfs.model.nodes import NativeLook
 from blobfs.stores.breaker import Breaker
 from blobfs.stores.metering import BUCKET_BOUNDS_S, Meter, Usage
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
+from blobfs.sync.engine import Bucket, Engine, EngineOptions, open_engine
 from blobfs.vfs.core import Vfs
+from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import NativeTree, open_native
-from blobfs.volume.presence import refuse_volume
 from mountd.fuse3 import Front, FuseMount, MountOptions, open_mount
 
 MOST_ODD_KEYS_NAMED = 100
@@ -37,6 +39,7 @@ class MountableFileSystem:
     meter: Meter
     native: NativeTree
     reading: Reading
+    engine: Engine
     vfs: Vfs
     front: Front
 
@@ -117,8 +120,8 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
     """
     opened = await open_store(parse_source(settings.source), _store_options(settings), env)
     try:
-        await refuse_volume(opened.store)
         store = Breaker(opened.store, env)
+        bucket = Bucket(store, opened.outer, opened.prefix)
         async with (
             open_native(store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env) as native,
             open_reading(
@@ -128,21 +131,31 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
                 memory_bytes=settings.memory_bytes,
                 env=env,
             ) as reading,
+            open_engine(bucket, reading, _engine_options(settings), env) as engine,
         ):
-            vfs = Vfs(settings.source, native, reading, env)
-            front = Front(vfs, _mount_options(settings))
-            yield MountableFileSystem(settings, opened.meter, native, reading, vfs, front)
+            vfs = make_vfs(
+                engine,
+                native,
+                reading,
+                env,
+                source=settings.source,
+                look=NativeLook(settings.uid, settings.gid, settings.umask),
+            )
+            options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
+            front = Front(vfs, options)
+            yield MountableFileSystem(settings, opened.meter, native, reading, engine, vfs, front)
     finally:
         await opened.store.aclose()
 
 
-def _mount_options(settings: MountSettings) -> MountOptions:
-    return MountOptions(
-        source=settings.source,
-        uid=settings.uid,
-        gid=settings.gid,
-        umask=settings.umask,
-        allow_other=settings.allow_other,
+def _engine_options(settings: MountSettings) -> EngineOptions:
+    return EngineOptions(
+        state_dir=settings.state_dir,
+        read_only=settings.read_only,
+        read_write=settings.read_write,
+        single_writer=settings.single_writer,
+        unsaved_size_bytes=settings.unsaved_size_bytes,
+        settle_s=settings.settle_s,
     )
 
 

@@ -12,7 +12,6 @@ import errno
 import itertools
 import logging
 import os
-import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -25,9 +24,13 @@ import pyfuse3
 import trio
 
 from blobfs.errors import BlobfsError, LocalFault
+from blobfs.model.listing import MOST_NAME_BYTES
+from blobfs.model.tree_rules import Maker
+from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.trace import request_id
 from blobfs.types import ByteRange, HandleNo, InodeNo
-from blobfs.vfs.core import Absent, Attributes, Vfs
+from blobfs.vfs.attributes import Absent, Attributes
+from blobfs.vfs.core import Vfs
 
 log = logging.getLogger("blobfs.fuse")
 
@@ -44,6 +47,9 @@ MOST_TASKS = 512
 DOTS = 2
 """`.` and `..` come before everything else in a directory."""
 
+KEPT_XATTRS = (b"user.", b"trusted.")
+"""The extended attributes that a volume keeps. The others mean something to this machine alone."""
+
 BLOCK_BYTES = 4096
 UNIT_BYTES = 512
 """The unit of `st_blocks` (stat(2))."""
@@ -54,18 +60,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How the kernel shows the files: their owner, and who may enter."""
+    """How the kernel shows the files: under which name, to whom, and whether to writers."""
 
     source: str
-    uid: int
-    gid: int
-    umask: int
     allow_other: bool
+    read_only: bool
 
     def as_fuse(self) -> set[str]:
         # A comma would end the option.
         name = self.source.replace("\\", "\\\\").replace(",", "\\,")
-        options = {"default_permissions", "ro", "subtype=blobfs", f"fsname={name}"}
+        options = {"default_permissions", "subtype=blobfs", f"fsname={name}"}
+        options.add("ro" if self.read_only else "rw")
         return options | {"allow_other"} if self.allow_other else options
 
 
@@ -142,11 +147,11 @@ class Front(pyfuse3.Operations):
         usage = self._vfs.usage()
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = BLOCK_BYTES
-        data.f_blocks = -(-usage.size_bytes // BLOCK_BYTES)
-        data.f_bfree = data.f_bavail = 0
-        data.f_files = usage.files
-        data.f_ffree = data.f_favail = 0
-        data.f_namemax = 255
+        data.f_bfree = data.f_bavail = usage.free_bytes // BLOCK_BYTES
+        data.f_blocks = -(-usage.used_bytes // BLOCK_BYTES) + data.f_bfree
+        data.f_ffree = data.f_favail = usage.free_files
+        data.f_files = usage.files + usage.free_files
+        data.f_namemax = MOST_NAME_BYTES
         return data
 
     @_handler
@@ -175,10 +180,10 @@ class Front(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        handle = self._vfs.open(InodeNo(inode), for_writing=writing)
-        # A node stands for one version of the bytes, so the kernel's pages stay right.
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        truncate = bool(flags & os.O_TRUNC)
+        handle = self._vfs.open(InodeNo(inode), for_writing=writing, truncate=truncate)
+        return _file_info(handle)
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -186,51 +191,171 @@ class Front(pyfuse3.Operations):
         return await self._vfs.read(HandleNo(fh), ByteRange(off, off + size))  # type: ignore[return-value]
 
     @_handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        await self._vfs.write(HandleNo(fh), off, buf)
+        return len(buf)
+
+    @_handler
     async def flush(self, fh: int) -> None:
-        return None
+        """Do nothing at a close: what was written is kept already (P1), and synced on request."""
+
+    @_handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._vfs.fsync(HandleNo(fh))
+
+    @_handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._vfs.fsyncdir()
 
     @_handler
     async def release(self, fh: int) -> None:
         self._vfs.release(HandleNo(fh))
 
+    @_handler
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        attributes, handle = await self._vfs.create(
+            InodeNo(parent_inode),
+            name,
+            mode,
+            _maker(ctx),
+            exclusive=bool(flags & os.O_EXCL),
+            truncate=bool(flags & os.O_TRUNC),
+        )
+        return _file_info(handle), self._entry(attributes)
+
+    @_handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = InodeNo(parent_inode)
+        return self._entry(await self._vfs.mknod(parent, name, mode, rdev, _maker(ctx)))
+
+    @_handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = InodeNo(parent_inode)
+        return self._entry(await self._vfs.mkdir(parent, name, mode, _maker(ctx)))
+
+    @_handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = InodeNo(parent_inode)
+        return self._entry(await self._vfs.symlink(parent, name, target, _maker(ctx)))
+
+    @_handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        parent = InodeNo(new_parent_inode)
+        return self._entry(await self._vfs.link(InodeNo(inode), parent, new_name))
+
+    @_handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._vfs.unlink(InodeNo(parent_inode), name)
+
+    @_handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._vfs.rmdir(InodeNo(parent_inode), name)
+
+    @_handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        old, new = InodeNo(parent_inode_old), InodeNo(parent_inode_new)
+        await self._vfs.rename(old, name_old, new, name_new, flags)
+
+    @_handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        wanted = Wanted(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size_bytes=attr.st_size if fields.update_size else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        atime_ns = attr.st_atime_ns if fields.update_atime else None
+        return self._entry(self._vfs.setattr(InodeNo(inode), wanted, atime_ns))
+
+    @_handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._vfs.readlink(InodeNo(inode))
+
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         # Before anything else: `ls -l` asks for an ACL and a label of each file, every write for
         # capabilities. "Not supported" instead of "none" lets `ls` stop asking.
-        if not name.startswith(b"user."):
+        if not name.startswith(KEPT_XATTRS):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         return await self._getxattr(inode, name)
 
     @_handler
     async def _getxattr(self, inode: int, name: bytes) -> bytes:
-        value = await self._vfs.getxattr(InodeNo(inode), name)
-        if value is None:
-            raise pyfuse3.FUSEError(errno.ENODATA)
-        return value
+        return await self._vfs.getxattr(InodeNo(inode), name)
+
+    @_handler
+    async def setxattr(
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        # pyfuse3 has looked already whether it may, or has to, be there.
+        _refuse_foreign(name)
+        self._vfs.setxattr(InodeNo(inode), name, value)
+
+    @_handler
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        _refuse_foreign(name)
+        self._vfs.removexattr(InodeNo(inode), name)
 
     @_handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return []
-
-    @_handler
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        raise pyfuse3.FUSEError(errno.EINVAL)
+        return self._vfs.listxattr(InodeNo(inode))
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
-        options = self.options
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = pyfuse3.InodeT(attributes.inode)
-        mode = stat.S_IFDIR | 0o777 if attributes.is_folder else stat.S_IFREG | 0o666
-        entry.st_mode = pyfuse3.ModeT(mode & ~options.umask)
-        entry.st_nlink = 1  # of directories too: nobody has counted what lies below
-        entry.st_uid, entry.st_gid = options.uid, options.gid
+        entry.st_mode = pyfuse3.ModeT(attributes.mode)
+        entry.st_nlink = attributes.nlink
+        entry.st_uid, entry.st_gid = attributes.uid, attributes.gid
+        entry.st_rdev = attributes.rdev
         entry.st_size = attributes.size_bytes
         entry.st_blksize = BLOCK_BYTES
         entry.st_blocks = -(-attributes.size_bytes // UNIT_BYTES)
-        mtime_ns = attributes.mtime_ns
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = mtime_ns
+        entry.st_atime_ns = attributes.atime_ns
+        entry.st_mtime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.ctime_ns
         entry.entry_timeout = attributes.valid_s
         entry.attr_timeout = attributes.valid_s
         return entry
+
+
+def _file_info(handle: HandleNo) -> pyfuse3.FileInfo:
+    # A native node stands for one version of its bytes, and all writes to others come through
+    # the kernel: its pages stay right either way.
+    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+
+
+def _maker(ctx: pyfuse3.RequestContext) -> Maker:
+    return Maker(ctx.uid, ctx.gid)
+
+
+def _refuse_foreign(name: bytes) -> None:
+    if not name.startswith(KEPT_XATTRS):
+        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
 
 
 class FuseMount:

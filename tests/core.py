@@ -1,26 +1,46 @@
 """Put the core together on any store, without daemon and front-end."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from blobfs.cache.reading import open_reading
 from blobfs.env import Env
+from blobfs.model.nodes import NativeLook
 from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
+from blobfs.sync.engine import Bucket, Engine, EngineOptions, open_engine
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
+from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import open_native
+
+LOOK = NativeLook(os.getuid(), os.getgid())
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A file system, and what saves behind it."""
+
+    vfs: Vfs
+    engine: Engine
 
 
 @asynccontextmanager
-async def opened_vfs(store: Store, folder: Path, env: Env, ttl_s: float) -> AsyncIterator[Vfs]:
+async def opened_core(
+    store: Store, folder: Path, env: Env, ttl_s: float, *, read_only: bool = True
+) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
+    options = EngineOptions(state_dir=folder / "state", read_only=read_only)
     async with (
-        open_native(breaker, folder / "state", ttl_s=ttl_s, env=env) as native,
+        open_native(breaker, options.state_dir, ttl_s=ttl_s, env=env) as native,
         open_reading(
             breaker, folder / "cache", limit_bytes=GIB, memory_bytes=256 * MIB, env=env
         ) as reading,
+        open_engine(Bucket(breaker, store, ""), reading, options, env) as engine,
     ):
-        yield Vfs(store.url, native, reading, env)
+        vfs = make_vfs(engine, native, reading, env, source=store.url, look=LOOK)
+        yield Core(vfs, engine)

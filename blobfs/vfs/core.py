@@ -1,7 +1,8 @@
 """Be a file system, in terms of inodes; whoever serves a kernel only translates.
 
 Every method raises `BlobfsError` with the errno that a program should see, and nothing
-else on purpose.
+else on purpose. What becomes of names and attributes is decided in `volume.namespace`; here it is
+counted what the kernel and open files hold on to, because what nothing holds can go.
 
 Concurrency: any method may run in any number of tasks. State changes between two awaits stand
 together, so no locks are needed.
@@ -9,333 +10,394 @@ together, so no locks are needed.
 
 import errno
 import itertools
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import msgspec
-
-from blobfs.cache.reading import Reader, Reading
 from blobfs.env import Env
-from blobfs.errors import BlobfsError, Changed, NotFound, ReadOnly
-from blobfs.model.listing import RESERVED_NAME, Entry
-from blobfs.model.walk import NAMES_LOOKED_AHEAD, RunDetector
-from blobfs.types import MIB, ByteRange, HandleNo, InodeNo
-from blobfs.vfs.inodes import InodeTable, Node, content_of
-from blobfs.volume.native import NativeTree
-from blobfs.volume.runs import FolderView
+from blobfs.errors import Changed
+from blobfs.formats.rows import Kind
+from blobfs.model.nodes import Node
+from blobfs.model.refusal import Refused
+from blobfs.model.tree_rules import Maker
+from blobfs.model.tree_rules_attributes import Wanted, XattrMode
+from blobfs.types import ByteRange, HandleNo, InodeNo
+from blobfs.vfs.atimes import AccessTimes
+from blobfs.vfs.attributes import (
+    Absent,
+    Attributes,
+    BadHandle,
+    Dirent,
+    NoAttribute,
+    NotAllowed,
+    attributes_of,
+)
+from blobfs.vfs.files import Files, OpenFile
+from blobfs.vfs.lookups import Lookups
+from blobfs.vfs.usage import Usage
+from blobfs.volume.namespace import Namespace
+from blobfs.volume.namespace_folder import FolderReader, Listed
 
 MOST_VALID_S = 30.0
 """How long a kernel may believe a name or its attributes without asking us."""
 
-SMALL_FILE_BYTES = MIB
-"""Files up to this size are fetched ahead for a program that reads one after the other."""
+OWN_XATTRS = b"user.blobfs."
+"""What blobfs itself says of a file: can be read, but is neither listed nor set."""
 
-XATTR_PREFIX = b"user.blobfs."
+KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFCHR: Kind.CHARACTER_DEVICE,
+    stat.S_IFBLK: Kind.BLOCK_DEVICE,
+}
+"""What mknod(2) makes."""
 
-
-class BadHandle(BlobfsError):
-    """A handle or an inode number that we did not give out."""
-
-    errno, exit_code = errno.EBADF, 70
-
-
-class NotAFolder(BlobfsError):
-    """A directory was needed."""
-
-    errno, exit_code = errno.ENOTDIR, 2
-
-
-class IsAFolder(BlobfsError):
-    """A file was needed."""
-
-    errno, exit_code = errno.EISDIR, 2
-
-
-class NotAllowed(BlobfsError):
-    """The name is blobfs' own (volume format, N7)."""
-
-    errno, exit_code = errno.EPERM, 4
-
-
-class Attributes(msgspec.Struct, frozen=True, gc=False):
-    """What `stat` needs to know of one inode."""
-
-    inode: InodeNo
-    is_folder: bool
-    size_bytes: int
-    mtime_ns: int
-    valid_s: float
-    """How long the name may be believed to lead to this inode."""
+LINK_PERMISSIONS = 0o777
+"""Of a symbolic link: nobody asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
-    """The name leads nowhere, and may be believed to do so for `valid_s`."""
-
-    valid_s: float
-
-
-class Dirent(msgspec.Struct, frozen=True):
-    """One entry on its way to a reader of a directory."""
-
-    name: bytes
-    attributes: Attributes
-    node: Node
-    next_cookie: int
-    """Where to go on behind this entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What `df` shows: what is known to lie in the bucket."""
-
-    size_bytes: int
-    files: int
-
-
-@dataclass(slots=True)
 class _OpenFolder:
     node: Node
-    view: FolderView
-    # Where each page begins, as the number of entries before it: cookies count entries.
-    starts: list[int]
-
-
-@dataclass(slots=True)
-class _OpenFile:
-    node: Node
-    reader: Reader
+    reader: FolderReader
 
 
 class Vfs:
     """The mounted directory."""
 
-    def __init__(self, source: str, native: NativeTree, reading: Reading, env: Env) -> None:
-        self._native = native
-        self._reading = reading
+    def __init__(
+        self,
+        namespace: Namespace,
+        files: Files,
+        usage: Callable[[], Usage],
+        env: Env,
+    ) -> None:
+        self._namespace = namespace
+        self._files = files
+        self._lookups = Lookups()
+        self._usage = usage
         self._env = env
-        self._inodes = InodeTable(source)
+        self._atimes = AccessTimes()
         self._handles = itertools.count(1)
-        self._files: dict[int, _OpenFile] = {}
-        self._folders: dict[int, _OpenFolder] = {}
-        self._runs = RunDetector()
-        self._fetched_ahead: tuple[str, bytes] = ("", b"")
+        self._open_files: dict[HandleNo, OpenFile] = {}
+        self._open_folders: dict[HandleNo, _OpenFolder] = {}
 
-    # --- names and attributes --------------------------------------------------------
+    # --- names -----------------------------------------------------------------------
 
     async def lookup(self, parent: InodeNo, name: bytes) -> Attributes | Absent:
         """Find `name`, and count a lookup of its inode.
 
         Raises:
-            NotAllowed: the name is reserved.
-            NotAFolder: `parent` is a file.
+            Refused: EPERM (a name of blobfs' own), ENAMETOOLONG, ENOTDIR.
         """
-        folder = self._folder_node(parent)
-        if name == RESERVED_NAME:
-            raise NotAllowed(f"the name is kept for blobfs itself. name={name!r}")
-        found = await self._native.lookup(folder.prefix, name)
+        found = await self._namespace.lookup(parent, name)
         valid_s = self._valid_s(found.valid_until_s)
-        if found.entry is None:
+        if found.node is None:
             return Absent(valid_s)
-        node = self._inodes.node(folder, found.entry)
-        self._inodes.count_lookup(node)
-        return self._attributes(node, valid_s)
+        self._lookups.count(found.node)
+        return self._attributes(found.node, valid_s)
 
     def forget(self, inode: InodeNo, count: int) -> None:
-        """Take back `count` lookups of `inode`."""
-        self._inodes.forget(inode, count)
+        """Take back `count` lookups of `inode`; one without a name goes with the last."""
+        if self._lookups.forget(inode, count):
+            self._drop_if_gone(inode)
+
+    async def create(
+        self,
+        parent: InodeNo,
+        name: bytes,
+        mode: int,
+        maker: Maker,
+        *,
+        exclusive: bool,
+        truncate: bool,
+    ) -> tuple[Attributes, HandleNo]:
+        """Make a file and open it for writing; count a lookup.
+
+        A file that somebody else made meanwhile is opened, unless `exclusive`.
+
+        Raises:
+            Refused: EEXIST and others, as `Namespace.make`.
+        """
+        try:
+            node = await self._namespace.make(parent, name, Kind.FILE, mode, maker)
+        except Refused as error:
+            if exclusive or error.errno != errno.EEXIST:
+                raise
+            return await self._open_existing(parent, name, truncate=truncate)
+        return self._counted(node), self._open(node, for_writing=True)
+
+    async def mkdir(self, parent: InodeNo, name: bytes, mode: int, maker: Maker) -> Attributes:
+        """Make a directory, and count a lookup. Raises as `Namespace.make`."""
+        return self._counted(await self._namespace.make(parent, name, Kind.FOLDER, mode, maker))
+
+    async def mknod(
+        self, parent: InodeNo, name: bytes, mode: int, rdev: int, maker: Maker
+    ) -> Attributes:
+        """Make a file, a pipe, a socket or a device, as `mode` says; count a lookup.
+
+        Raises:
+            Refused: EINVAL (something else), and as `Namespace.make`.
+        """
+        kind = KINDS.get(stat.S_IFMT(mode) or stat.S_IFREG)
+        if kind is None:
+            raise Refused(errno.EINVAL, f"nothing that mknod makes. mode={mode:#o}")
+        node = await self._namespace.make(parent, name, kind, mode, maker, rdev=rdev)
+        return self._counted(node)
+
+    async def symlink(
+        self, parent: InodeNo, name: bytes, target: bytes, maker: Maker
+    ) -> Attributes:
+        """Make a symbolic link, and count a lookup. Raises as `Namespace.make`."""
+        node = await self._namespace.make(
+            parent, name, Kind.SYMLINK, LINK_PERMISSIONS, maker, target=target
+        )
+        return self._counted(node)
+
+    async def link(self, inode: InodeNo, parent: InodeNo, name: bytes) -> Attributes:
+        """Give a file one more name, and count a lookup. Raises as `Namespace.link`."""
+        return self._counted(await self._namespace.link(inode, parent, name))
+
+    async def unlink(self, parent: InodeNo, name: bytes) -> None:
+        """Take a name from a file. Raises as `Namespace.unlink`."""
+        self._drop_if_gone((await self._namespace.unlink(parent, name)).inode)
+
+    async def rmdir(self, parent: InodeNo, name: bytes) -> None:
+        """Remove an empty directory. Raises as `Namespace.rmdir`."""
+        self._drop_if_gone((await self._namespace.rmdir(parent, name)).inode)
+
+    async def rename(
+        self, parent: InodeNo, name: bytes, new_parent: InodeNo, new_name: bytes, flags: int
+    ) -> None:
+        """Move an entry, in place of what has the new name. Raises as `Namespace.rename`."""
+        replaced = await self._namespace.rename(parent, name, new_parent, new_name, flags)
+        if replaced is not None:
+            self._drop_if_gone(replaced.inode)
+
+    def readlink(self, inode: InodeNo) -> bytes:
+        """Return the target of a symbolic link. Raises as `Namespace.readlink`."""
+        return self._namespace.readlink(inode)
+
+    # --- attributes ------------------------------------------------------------------
 
     def getattr(self, inode: InodeNo) -> Attributes:
-        """Return the attributes of an inode; those of a version never change."""
-        return self._attributes(self._node(inode), MOST_VALID_S)
+        """Return the attributes of an inode.
+
+        Raises:
+            Changed: it is gone, or nobody holds it.
+        """
+        return self._attributes(self._namespace.node(inode), MOST_VALID_S)
+
+    def setattr(self, inode: InodeNo, wanted: Wanted, atime_ns: int | None = None) -> Attributes:
+        """Set attributes; the access time is kept for as long as this mount lasts.
+
+        Raises as `Namespace.setattr`.
+        """
+        node = self._namespace.setattr(inode, wanted)
+        if wanted.size_bytes is not None:
+            self._files.note_touched(inode)
+        if atime_ns is not None:
+            self._atimes.set(inode, atime_ns)
+        return self._attributes(node, MOST_VALID_S)
 
     def usage(self) -> Usage:
-        """Return what is known to lie in the bucket, which costs no request."""
-        statistics = self._native.statistics()
-        return Usage(statistics.size_bytes, statistics.entries)
+        """Return what `df` shows, which costs no request."""
+        return self._usage()
+
+    # --- extended attributes -----------------------------------------------------------
+
+    async def getxattr(self, inode: InodeNo, name: bytes) -> bytes:
+        """Return an extended attribute.
+
+        Those of blobfs' own can be read but are not listed, since tools that copy attributes would
+        try to set them elsewhere.
+
+        Raises:
+            NoAttribute: there is none of that name.
+        """
+        node = self._namespace.node(inode)
+        if name.startswith(OWN_XATTRS):
+            value = await self._files.own_xattr(node, name[len(OWN_XATTRS) :])
+        else:
+            value = dict(node.row.xattrs).get(name)
+        if value is None:
+            raise NoAttribute(f"no such extended attribute. inode={inode} name={name!r}")
+        return value
+
+    def listxattr(self, inode: InodeNo) -> list[bytes]:
+        """Return the names of the extended attributes that programs have set."""
+        return [name for name, _ in self._namespace.node(inode).row.xattrs]
+
+    def setxattr(
+        self, inode: InodeNo, name: bytes, value: bytes, mode: XattrMode = "either"
+    ) -> None:
+        """Set an extended attribute.
+
+        Raises:
+            NotAllowed: it is one of blobfs' own.
+            Refused: as `Namespace.setxattr`.
+        """
+        _refuse_own(name)
+        self._namespace.setxattr(inode, name, value, mode)
+
+    def removexattr(self, inode: InodeNo, name: bytes) -> None:
+        """Remove an extended attribute. Raises as `setxattr`, and ENODATA."""
+        _refuse_own(name)
+        self._namespace.removexattr(inode, name)
 
     # --- directories -----------------------------------------------------------------
 
     async def opendir(self, inode: InodeNo) -> HandleNo:
-        """Open a directory for reading."""
-        node = self._folder_node(inode)
-        view = await self._native.open_folder(node.prefix)
+        """Open a directory for reading. Raises as `Namespace.open_folder`."""
+        reader = await self._namespace.open_folder(inode)
+        node = self._namespace.node(inode)
+        self._lookups.count(node)
         handle = HandleNo(next(self._handles))
-        self._folders[handle] = _OpenFolder(node, view, [0])
+        self._open_folders[handle] = _OpenFolder(node, reader)
         return handle
 
     async def readdir(self, handle: HandleNo, cookie: int) -> Iterator[Dirent] | None:
         """Return some entries behind `cookie` (0: from the start); None at the end.
 
-        An entry counts as looked up only when the caller says so, by `count_lookup`.
+        Take them before anything else happens. An entry counts as looked up only when the
+        caller says so, by `count_lookup`.
         """
-        folder = self._open_folder(handle)
-        number = _page_of(folder.starts, cookie)
-        while (page := await folder.view.page(number)) is not None:
-            start = folder.starts[number]
-            if number + 1 == len(folder.starts):
-                folder.starts.append(start + len(page))
-            if cookie < start + len(page):
-                return self._dirents(folder, page[cookie - start :], cookie)
-            number += 1
-        return None
+        listed = await self._open_folder(handle).reader.read(cookie)
+        return None if listed is None else map(self._dirent, listed)
 
     def dots(self, handle: HandleNo) -> Iterator[tuple[bytes, Attributes]]:
         """Yield `.` and `..` of an open directory."""
         node = self._open_folder(handle).node
         yield b".", self._attributes(node, 0)
-        yield b"..", self._attributes(self._inodes.get(node.parent) or node, 0)
+        parent = self._namespace.node(node.parent) if node.parent in self._lookups else node
+        yield b"..", self._attributes(parent, 0)
 
     def count_lookup(self, dirent: Dirent) -> None:
         """Note that the kernel took this entry, and its inode with it."""
-        self._inodes.count_lookup(dirent.node)
+        self._lookups.count(dirent.node)
 
     def releasedir(self, handle: HandleNo) -> None:
         """Close a directory."""
-        if (folder := self._folders.pop(handle, None)) is not None:
-            folder.view.close()
+        if (folder := self._open_folders.pop(handle, None)) is not None:
+            folder.reader.close()
+            self.forget(folder.node.inode, 1)
+
+    async def fsyncdir(self) -> None:
+        """Return when all names made so far survive a power cut (P2)."""
+        await self._files.sync()
 
     # --- files -----------------------------------------------------------------------
 
-    def open(self, inode: InodeNo, *, for_writing: bool) -> HandleNo:
-        """Open a file; it keeps the version that it was opened on.
+    def open(self, inode: InodeNo, *, for_writing: bool, truncate: bool = False) -> HandleNo:
+        """Open a file. A native object keeps the version that it was opened on.
 
         Raises:
+            IsAFolder: it is a directory.
             Changed: the store is known to hold another version; look the name up again.
-            ReadOnly: writing was asked for.
+            ReadOnly: the mount is read-only, or it is a native object, and writing was asked for.
         """
-        node = self._node(inode)
-        if node.entry.is_folder:
-            raise IsAFolder(f"a directory cannot be opened as a file. prefix={node.prefix!r}")
-        if for_writing:
-            raise ReadOnly(f"mounted read-only. key={node.content.key!r}")
-        if node.outdated:
-            raise Changed(f"the object was replaced. key={node.content.key!r}")
-        self._fetch_neighbours(node)
-        handle = HandleNo(next(self._handles))
-        self._files[handle] = _OpenFile(node, self._reading.open(node.content))
-        return handle
+        node = self._namespace.node(inode)
+        if truncate:
+            node = self._namespace.setattr(inode, Wanted(size_bytes=0))
+        return self._open(node, for_writing=for_writing)
 
     async def read(self, handle: HandleNo, span: ByteRange) -> bytes | memoryview:
         """Return the bytes of `span`, shorter only at the end of the file.
 
         Raises:
-            Changed: the store holds another version by now: never a mixture of two.
+            Changed: the store holds another version of a native object by now.
         """
-        file = self._files.get(handle)
-        if file is None:
-            raise BadHandle(f"no such open file. handle={handle}")
-        try:
-            return await file.reader.read(span)
-        except (Changed, NotFound) as error:
-            self._note_outdated(file.node)
-            raise Changed(f"the object was replaced or removed while open: {error}") from error
+        file = self._open_file(handle)
+        self._atimes.note_read(self._namespace.node(file.inode), self._env.now_ns())
+        return await file.read(span)
+
+    async def write(self, handle: HandleNo, offset: int, data: bytes) -> None:
+        """Take in bytes; they survive a kill of this process from then on (P1).
+
+        Raises:
+            NoRoom: there is no room for unsaved data, and none can be made (P7).
+            Refused: EFBIG.
+        """
+        await self._open_file(handle).write(offset, data)
+
+    async def fsync(self, handle: HandleNo) -> None:
+        """Return when all that was written so far survives a power cut (P2)."""
+        file = self._open_file(handle)
+        await self._files.sync()
+        self._files.note_touched(file.inode)
 
     def release(self, handle: HandleNo) -> None:
         """Close a file."""
-        if (file := self._files.pop(handle, None)) is not None:
-            file.reader.close()
+        if (file := self._open_files.pop(handle, None)) is not None:
+            file.close()
+            self.forget(file.inode, 1)
 
     @property
     def open_files(self) -> int:
-        return len(self._files)
-
-    # --- extended attributes -----------------------------------------------------------
-
-    async def getxattr(self, inode: InodeNo, name: bytes) -> bytes | None:
-        """Return an extended attribute; None when there is none of that name.
-
-        They can be read but are not listed, since tools that copy attributes would try to
-        set them elsewhere.
-        """
-        if not name.startswith(XATTR_PREFIX):
-            return None
-        node = self._node(inode)
-        if node.entry.is_folder:
-            return None
-        match name[len(XATTR_PREFIX) :]:
-            case b"etag":
-                return node.entry.etag.encode("utf-8", "surrogateescape")
-            case b"cached_bytes":
-                return b"%d" % await self._reading.cached_bytes(node.content)
-            case b"state":
-                return (await self._state(node)).encode()
-            case _:
-                return None
+        return len(self._open_files)
 
     # --- inside ----------------------------------------------------------------------
 
-    def _node(self, inode: InodeNo) -> Node:
-        node = self._inodes.get(inode)
-        if node is None:
-            raise Changed(f"an inode that was forgotten. inode={inode}")
-        return node
+    async def _open_existing(
+        self, parent: InodeNo, name: bytes, *, truncate: bool
+    ) -> tuple[Attributes, HandleNo]:
+        found = await self.lookup(parent, name)
+        if isinstance(found, Absent):
+            raise Changed(f"the name went as it was opened. name={name!r}")
+        try:
+            handle = self.open(found.inode, for_writing=True, truncate=truncate)
+        except BaseException:
+            self.forget(found.inode, 1)
+            raise
+        return self.getattr(found.inode), handle
 
-    def _folder_node(self, inode: InodeNo) -> Node:
-        node = self._node(inode)
-        if not node.entry.is_folder:
-            raise NotAFolder(f"not a directory. key={node.content.key!r}")
-        return node
+    def _open(self, node: Node, *, for_writing: bool) -> HandleNo:
+        file = self._files.open(node, for_writing=for_writing)
+        self._lookups.count(node)
+        handle = HandleNo(next(self._handles))
+        self._open_files[handle] = file
+        return handle
+
+    def _open_file(self, handle: HandleNo) -> OpenFile:
+        file = self._open_files.get(handle)
+        if file is None:
+            raise BadHandle(f"no such open file. handle={handle}")
+        return file
 
     def _open_folder(self, handle: HandleNo) -> _OpenFolder:
-        folder = self._folders.get(handle)
+        folder = self._open_folders.get(handle)
         if folder is None:
             raise BadHandle(f"no such open directory. handle={handle}")
         return folder
 
+    def _drop_if_gone(self, inode: InodeNo) -> None:
+        """Let an inode go that has no name, unless somebody holds it still."""
+        if inode in self._lookups:
+            return
+        try:
+            node = self._namespace.node(inode)
+        except Changed:
+            return  # a native one: with the last hold nothing leads to it any more
+        if node.is_gone:
+            self._namespace.drop(inode)
+            self._atimes.forget(inode)
+
+    def _counted(self, node: Node) -> Attributes:
+        self._lookups.count(node)
+        return self._attributes(node, MOST_VALID_S)
+
+    def _dirent(self, listed: Listed) -> Dirent:
+        attributes = self._attributes(listed.node, self._valid_s(listed.valid_until_s))
+        return Dirent(listed.name, attributes, listed.node, listed.next_cookie)
+
+    def _attributes(self, node: Node, valid_s: float) -> Attributes:
+        return attributes_of(node, self._atimes.get(node), valid_s)
+
     def _valid_s(self, until_s: float) -> float:
         return min(MOST_VALID_S, max(0.0, until_s - self._env.monotonic_s()))
 
-    def _attributes(self, node: Node, valid_s: float) -> Attributes:
-        entry = node.entry
-        mtime_ns = entry.mtime_ns
-        if entry.is_folder:
-            mtime_ns = self._native.folder_mtime_ns(node.prefix)
-        return Attributes(node.number, entry.is_folder, entry.size_bytes, mtime_ns, valid_s)
 
-    def _dirents(self, folder: _OpenFolder, page: list[Entry], cookie: int) -> Iterator[Dirent]:
-        valid_s = self._valid_s(folder.view.valid_until_s)
-        for position, entry in enumerate(page, cookie + 1):
-            node = self._inodes.node(folder.node, entry)
-            yield Dirent(entry.name, self._attributes(node, valid_s), node, position)
-
-    def _note_outdated(self, node: Node) -> None:
-        node.outdated = True
-        self._native.forget(node.prefix, node.entry.name)
-
-    async def _state(self, node: Node) -> str:
-        cached_bytes = await self._reading.cached_bytes(node.content)
-        if cached_bytes >= node.entry.size_bytes:
-            return "cached"
-        return "partial" if cached_bytes else "remote"
-
-    def _fetch_neighbours(self, node: Node) -> None:
-        """Fetch the next small files for a program that reads a directory in order."""
-        prefix, name = node.prefix, node.entry.name
-        if node.entry.size_bytes > SMALL_FILE_BYTES:
-            return
-        following = self._native.following(prefix, name, NAMES_LOOKED_AHEAD)
-        first = self._native.is_first_file(prefix, name)
-        count = self._runs.opened(prefix, name, [entry.name for entry in following], first=first)
-        if not count:
-            return
-        ahead_prefix, ahead_name = self._fetched_ahead
-        if ahead_prefix != prefix or ahead_name < name:
-            ahead_name = name
-        window = self._native.following(prefix, name, count)
-        wanted = [entry for entry in window if entry.name > ahead_name and _is_small(entry)]
-        if wanted:
-            self._fetched_ahead = (prefix, wanted[-1].name)
-            self._reading.prefetch([content_of(prefix, entry) for entry in wanted])
-
-
-def _is_small(entry: Entry) -> bool:
-    return not entry.is_folder and 0 < entry.size_bytes <= SMALL_FILE_BYTES
-
-
-def _page_of(starts: list[int], cookie: int) -> int:
-    """Return the last page known to begin at or before `cookie`."""
-    for number in range(len(starts) - 1, -1, -1):
-        if starts[number] <= cookie:
-            return number
-    return 0
+def _refuse_own(name: bytes) -> None:
+    if name.startswith(OWN_XATTRS):
+        raise NotAllowed(f"what blobfs says of a file cannot be set. name={name!r}")

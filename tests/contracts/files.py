@@ -148,6 +148,10 @@ class Files(ABC):
     @abstractmethod
     async def space(self) -> Space: ...
 
+    @abstractmethod
+    async def save(self) -> None:
+        """Return when everything done so far is in the bucket, where there is one."""
+
     async def listdir(self, path: bytes) -> list[bytes]:
         """Return the names in a directory, sorted."""
         return sorted([name async for name in self.scan(path)])

@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,11 +55,17 @@ class KernelHandle(Handle):
 class KernelFiles(Files):
     """System calls on paths below `root`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, save: Callable[[], Awaitable[None]] | None = None) -> None:
         self.root = os.fsencode(root)
+        self._save = save
 
     def path(self, path: bytes) -> bytes:
         return os.path.join(self.root, path) if path else self.root
+
+    async def save(self) -> None:
+        if self._save is not None:
+            with trio.fail_after(30):
+                await self._save()
 
     async def scan(self, path: bytes) -> AsyncIterator[bytes]:
         entries = await in_thread(lambda: os.scandir(self.path(path)))

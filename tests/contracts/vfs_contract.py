@@ -8,84 +8,19 @@ alone and the core behind a kernel cannot drift apart.
 import errno
 import os
 import random
-import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import pytest
 import trio
 
 from blobfs.errors import Unreachable
+from blobfs.formats.volume import VolumeInfo, encode_volume
 from blobfs.model.listing import OBJECT_SUFFIX
 from blobfs.stores.base import Store
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
-
-MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """The part of stat(2) that the contract speaks of."""
-
-    inode: int
-    is_folder: bool
-    size_bytes: int
-    mtime_ns: int
-
-
-class Handle(ABC):
-    """An open file of a program."""
-
-    @abstractmethod
-    async def read(self, offset: int, size: int) -> bytes: ...
-
-    @abstractmethod
-    async def close(self) -> None: ...
-
-
-class Files(ABC):
-    """What programs do. Failures are OSError with the errno that the program would see."""
-
-    @abstractmethod
-    async def listdir(self, path: bytes) -> list[bytes]: ...
-
-    @abstractmethod
-    async def stat(self, path: bytes) -> Stat: ...
-
-    @abstractmethod
-    async def open(self, path: bytes, flags: int = os.O_RDONLY) -> Handle: ...
-
-    @abstractmethod
-    async def getxattr(self, path: bytes, name: str) -> bytes: ...
-
-    @abstractmethod
-    async def listxattr(self, path: bytes) -> list[str]: ...
-
-    @abstractmethod
-    async def used_bytes(self) -> int: ...
-
-    async def read(self, path: bytes) -> bytes:
-        """Read a file whole, as `cat` does."""
-        handle = await self.open(path)
-        try:
-            parts = []
-            while part := await handle.read(sum(map(len, parts)), MIB):
-                parts.append(part)
-            return b"".join(parts)
-        finally:
-            await handle.close()
-
-
-@contextmanager
-def failing(number: int) -> Iterator[None]:
-    """Expect an OSError with this errno, as a program would."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - judged by errno below
-        yield
-    assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[number]
+from tests.contracts.files import MIB, Files, failing
 
 
 class VfsContract(ABC):
@@ -93,7 +28,7 @@ class VfsContract(ABC):
 
     @abstractmethod
     def opened(
-        self, store: Store, folder: Path, *, ttl_s: float = 60
+        self, store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool = True
     ) -> AbstractAsyncContextManager[Files]:
         """Mount `store`, with local state below `folder`."""
 
@@ -170,7 +105,8 @@ class VfsContract(ABC):
 
     async def test_the_volume_folder_is_hidden(self, tmp_path: Path) -> None:
         """What blobfs keeps for itself is nobody's file (volume format, N7)."""
-        store = await self.bucket(**{".blobfs/volume": b"v", "d/.blobfs/volume": b"v", "f": b"x"})
+        volume = encode_volume(VolumeInfo(id=b"v" * 16, created_ns=1))
+        store = await self.bucket(**{".blobfs/volume": volume, "d/.blobfs/volume": b"v", "f": b"x"})
         async with self.opened(store, tmp_path) as files:
             assert await files.listdir(b"") == [b"d", b"f"]
             assert await files.listdir(b"d") == []
@@ -330,9 +266,4 @@ class VfsContract(ABC):
         store = await self.bucket(**{"a": bytes(MIB), "b": bytes(MIB)})
         async with self.opened(store, tmp_path) as files:
             await files.listdir(b"")
-            assert await files.used_bytes() == 2 * MIB
-
-
-def as_stat(result: os.stat_result) -> Stat:
-    """Translate what the kernel says."""
-    return Stat(result.st_ino, stat.S_ISDIR(result.st_mode), result.st_size, result.st_mtime_ns)
+            assert (await files.space()).used_bytes == 2 * MIB

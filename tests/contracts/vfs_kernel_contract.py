@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import subprocess
+import sys
 import threading
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,7 @@ from tests.contracts.files import MIB, failing
 from tests.contracts.kernel_files import KernelFiles, in_thread
 from tests.contracts.vfs_content_contract import WritableContract
 
+MAPPING_PROGRAM = Path(__file__).with_name("mapping_program.py")
 PAGE = 4096
 NOBODY = 65534
 
@@ -34,7 +36,7 @@ class KernelContract(WritableContract):
         """sqlite's WAL index, lmdb and linkers write through mappings."""
         async with self.writable(tmp_path) as files:
             await files.write(b"f", bytes(3 * PAGE))
-            await in_thread(lambda: _write_mapped(files.path(b"f"), PAGE + 5, b"mapped"))
+            assert await _mapping(files, "write_mapped") == b"done"
             content = await files.read(b"f")
             assert content == bytes(PAGE + 5) + b"mapped" + bytes(2 * PAGE - 11)
 
@@ -42,12 +44,24 @@ class KernelContract(WritableContract):
         """And two mappings show the same."""
         async with self.writable(tmp_path) as files:
             await files.write(b"f", b"a" * PAGE)
-            assert await in_thread(lambda: _watch_mapped(files.path(b"f"))) == [b"a", b"b", b"c"]
+            assert await _mapping(files, "watch_mapped") == b"abcc"
 
     async def test_a_mapping_of_a_file_that_was_removed(self, tmp_path: Path) -> None:
         """Shared memory between processes is often made so."""
         async with self.writable(tmp_path) as files:
-            assert await in_thread(lambda: _map_unlinked(files.path(b"f"))) == b"kept"
+            assert await _mapping(files, "map_unlinked") == b"kept"
+
+    async def test_a_mapping_that_was_never_flushed(self, tmp_path: Path) -> None:
+        """Programs forget msync, and others still see what they left."""
+        async with self.writable(tmp_path) as files:
+            await files.write(b"f", bytes(PAGE))
+            before = await files.stat(b"f")
+            assert await _mapping(files, "leave_mapped") == b"done"
+            assert await files.read(b"f") == b"left" + bytes(PAGE - 4)
+            handle = await files.open(b"f")
+            await handle.sync()
+            await handle.close()
+            assert (await files.stat(b"f")).mtime_ns > before.mtime_ns
 
     async def test_direct_io(self, tmp_path: Path) -> None:
         """Databases go past the page cache, and others read what they wrote."""
@@ -172,35 +186,13 @@ class KernelContract(WritableContract):
                 assert await files.read(b"%d/19" % number) == b"%d" % number * 5000
 
 
-def _write_mapped(path: bytes, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-        mapped[offset : offset + len(data)] = data
-        mapped.flush()
-
-
-def _watch_mapped(path: bytes) -> list[bytes]:
-    with (
-        open(path, "r+b") as file,
-        mmap.mmap(file.fileno(), 0) as one,
-        mmap.mmap(file.fileno(), 0) as two,
-    ):
-        seen = [one[:1]]
-        os.pwrite(file.fileno(), b"b", 0)
-        seen.append(one[:1])
-        one[0:1] = b"c"
-        seen.append(two[:1])
-        assert os.pread(file.fileno(), 1, 0) == b"c"
-        return seen
-
-
-def _map_unlinked(path: bytes) -> bytes:
-    with open(path, "w+b") as file:
-        file.truncate(PAGE)
-        with mmap.mmap(file.fileno(), 0) as mapped:
-            os.unlink(path)
-            mapped[:4] = b"kept"
-            mapped.flush()
-            return os.pread(file.fileno(), 4, 0)
+async def _mapping(files: KernelFiles, function: str) -> bytes:
+    """Run a function of the program that maps files, on the file `f`."""
+    command = [sys.executable, "-I", "-S", str(MAPPING_PROGRAM), function]
+    path = os.fsdecode(files.path(b"f"))
+    done = await in_thread(lambda: subprocess.run([*command, path], capture_output=True))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _write_direct(path: bytes, content: bytes) -> bytes:

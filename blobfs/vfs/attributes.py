@@ -1,0 +1,100 @@
+"""Name the values that the core gives to front-ends, and the errors that are its own."""
+
+import errno
+from dataclasses import dataclass
+
+import msgspec
+
+from blobfs.errors import BlobfsError
+from blobfs.model.nodes import Node
+from blobfs.types import InodeNo
+
+
+class BadHandle(BlobfsError):
+    """A handle that we did not give out, or that was opened for something else."""
+
+    errno, exit_code = errno.EBADF, 70
+
+
+class NotAFolder(BlobfsError):
+    """A directory was needed."""
+
+    errno, exit_code = errno.ENOTDIR, 2
+
+
+class IsAFolder(BlobfsError):
+    """A file was needed."""
+
+    errno, exit_code = errno.EISDIR, 2
+
+
+class NotAllowed(BlobfsError):
+    """The name is blobfs' own (volume format, N7)."""
+
+    errno, exit_code = errno.EPERM, 4
+
+
+class NoAttribute(BlobfsError):
+    """There is no extended attribute of that name."""
+
+    errno, exit_code = errno.ENODATA, 3
+
+
+class Attributes(msgspec.Struct, frozen=True, gc=False):
+    """What `stat` needs to know of one inode. Times are ns since the epoch."""
+
+    inode: InodeNo
+    mode: int
+    """File type and permission bits, as `st_mode` has them."""
+    nlink: int
+    uid: int
+    gid: int
+    rdev: int
+    size_bytes: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    valid_s: float
+    """How long the name may be believed to lead to this inode, and these to be its attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The name leads nowhere, and may be believed to do so for `valid_s`."""
+
+    valid_s: float
+
+
+class Dirent(msgspec.Struct, frozen=True):
+    """One entry on its way to a reader of a directory."""
+
+    name: bytes
+    attributes: Attributes
+    node: Node
+    next_cookie: int
+    """Where to go on behind this entry."""
+
+
+def attributes_of(node: Node, atime_ns: int, valid_s: float) -> Attributes:
+    """Return the attributes of `node` as a kernel takes them."""
+    row = node.row
+    return Attributes(
+        node.inode,
+        node.mode,
+        row.nlink,
+        row.uid,
+        row.gid,
+        row.rdev,
+        row.size_bytes,
+        atime_ns,
+        row.mtime_ns,
+        row.ctime_ns,
+        valid_s,
+    )
+
+
+def state_of(cached_bytes: int, size_bytes: int) -> bytes:
+    """Return how much of a file is here, in the words of `user.blobfs.state`."""
+    if cached_bytes >= size_bytes:
+        return b"cached"
+    return b"partial" if cached_bytes else b"remote"

@@ -1,0 +1,72 @@
+"""Open files, whichever layer holds their bytes."""
+
+import errno
+from typing import Protocol
+
+from blobfs.formats.rows import Kind
+from blobfs.model.nodes import Node
+from blobfs.model.refusal import Refused
+from blobfs.model.tree_rules import check_changeable
+from blobfs.types import ByteRange, InodeNo
+from blobfs.vfs.attributes import IsAFolder
+from blobfs.vfs.native_files import NativeFiles
+from blobfs.vfs.volume_files import VolumeFiles
+from blobfs.volume.unsaved import Unsaved
+
+
+class OpenFile(Protocol):
+    """A file that a program has open."""
+
+    inode: InodeNo
+
+    async def read(self, span: ByteRange) -> bytes | memoryview:
+        """Return the bytes of `span`, shorter only at the end of the file."""
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Take in bytes; they survive a kill of this process from then on (P1)."""
+
+    def close(self) -> None: ...
+
+
+class Files:
+    """All files that can be opened."""
+
+    def __init__(self, natives: NativeFiles, volume: VolumeFiles, unsaved: Unsaved) -> None:
+        self._natives = natives
+        self._volume = volume
+        self._unsaved = unsaved
+
+    def open(self, node: Node, *, for_writing: bool) -> OpenFile:
+        """Open a file.
+
+        Raises:
+            IsAFolder: it is a directory.
+            Refused: ENXIO (a pipe or the like, which the kernel opens itself).
+            Changed: it is a native object that was replaced; look the name up again.
+            ReadOnly: it is a native object, and writing was asked for.
+        """
+        if node.is_folder:
+            raise IsAFolder(f"a directory cannot be opened as a file. inode={node.inode}")
+        if node.kind is not Kind.FILE:
+            raise Refused(errno.ENXIO, f"not a file. inode={node.inode}")
+        if node.native is None:
+            return self._volume.open(node, for_writing=for_writing)
+        if for_writing:
+            check_changeable(node)
+        return self._natives.open(node.native)
+
+    def note_touched(self, inode: InodeNo) -> None:
+        """Note that a program cut a file or synced it."""
+        self._volume.note_touched(inode)
+
+    async def sync(self) -> None:
+        """Return when everything done so far survives a power cut."""
+        await self._unsaved.sync()
+
+    async def own_xattr(self, node: Node, name: bytes) -> bytes | None:
+        """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
+        if node.kind is not Kind.FILE:
+            return None
+        if node.native is not None:
+            return await self._natives.xattr(node.native, name)
+        return await self._volume.xattr(node.inode, name)

@@ -1,0 +1,33 @@
+"""Put the core together over an open volume and the bucket's native objects."""
+
+from blobfs.cache.reading import Reading
+from blobfs.env import Env
+from blobfs.model.nodes import NativeLook
+from blobfs.sync.engine import Engine
+from blobfs.vfs.core import Vfs
+from blobfs.vfs.files import Files
+from blobfs.vfs.native_files import NativeFiles
+from blobfs.vfs.usage import UsageMeter
+from blobfs.vfs.volume_files import VolumeFiles
+from blobfs.volume.namespace import Namespace
+from blobfs.volume.native import NativeTree
+
+
+def make_vfs(
+    engine: Engine, native: NativeTree, reading: Reading, env: Env, *, source: str, look: NativeLook
+) -> Vfs:
+    """Return the file system; `source` is the URL of the store, `look` how native objects look."""
+    namespace = Namespace(
+        engine.unsaved,
+        engine.tree,
+        native,
+        env,
+        numbers=engine.numbers,
+        source=source,
+        look=look,
+        read_only=engine.is_read_only,
+    )
+    volume = VolumeFiles(namespace, engine.unsaved, engine.contents, engine.settling, env)
+    files = Files(NativeFiles(native, reading), volume, engine.unsaved)
+    meter = UsageMeter(native, engine.tree, engine.unsaved, read_only=engine.is_read_only)
+    return Vfs(namespace, files, meter.usage, env)

@@ -1,0 +1,142 @@
+"""Read and write the files of the volume: unsaved bytes over committed ones over zeros.
+
+Concurrency: several reads and writes of one file are under way at once. What a read shows is
+planned in one moment; the bytes that the plan names stay where they are until it is done.
+"""
+
+from blobfs.env import Env
+from blobfs.formats.rows import InodeRow
+from blobfs.model.nodes import Node
+from blobfs.model.settling import Settling
+from blobfs.model.spans import FromBase, Piece, ReadPart
+from blobfs.model.tree_rules_attributes import row_after_write
+from blobfs.types import ByteRange, InodeNo
+from blobfs.vfs.attributes import BadHandle, state_of
+from blobfs.volume.content import ContentReader, Contents
+from blobfs.volume.namespace import Namespace
+from blobfs.volume.unsaved import Unsaved
+
+
+class VolumeFiles:
+    """The open files of the volume."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        unsaved: Unsaved,
+        contents: Contents,
+        settling: Settling,
+        env: Env,
+    ) -> None:
+        self._namespace = namespace
+        self._unsaved = unsaved
+        self._contents = contents
+        self._settling = settling
+        self._env = env
+
+    def open(self, node: Node, *, for_writing: bool) -> "VolumeFile":
+        """Open a file. It costs no request."""
+        if for_writing:
+            self._settling.opened(node.inode)
+        return VolumeFile(node.inode, self, for_writing=for_writing)
+
+    async def write(self, inode: InodeNo, offset: int, data: bytes) -> None:
+        """Take in bytes, once there is room for them; a row is planned after the last await."""
+        await self._unsaved.wait_for_room(len(data))
+        row = self._namespace.node(inode).row
+        row = row_after_write(row, offset + len(data), self._env.now_ns())
+        self._unsaved.write(inode, row, offset, data)
+        self.note_touched(inode)
+
+    async def read(self, file: "VolumeFile", span: ByteRange) -> bytes | memoryview:
+        """Return what a file shows in one moment."""
+        inode = file.inode
+        row = self._namespace.node(inode).row
+        spans = self._unsaved.spans(inode)
+        plan = spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
+        base = None
+        if any(isinstance(part, FromBase) for part in plan):
+            base = file.follow(self._namespace.committed(inode), self._contents)
+        with self._unsaved.pinned():
+            parts = [await self._read_part(part, base) for part in plan]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
+        """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
+        row = self._namespace.committed(inode)
+        if name == b"cached_bytes":
+            return b"%d" % (0 if row is None else await self._contents.cached_bytes(row.content))
+        if name != b"state":
+            return None
+        if row is None or self._unsaved.inode(inode) is not None:
+            return b"unsaved"
+        cached_bytes = await self._contents.cached_bytes(row.content)
+        return state_of(cached_bytes, row.size_bytes)
+
+    def note_touched(self, inode: InodeNo) -> None:
+        """Note a write or an fsync: whoever saves lets the file settle."""
+        self._settling.touched(inode, self._env.monotonic_s())
+
+    def note_closed(self, inode: InodeNo) -> None:
+        """Note that a handle for writing is gone."""
+        self._settling.closed(inode, self._env.monotonic_s())
+
+    async def _read_part(self, part: ReadPart, base: ContentReader | None) -> bytes | memoryview:
+        if isinstance(part, Piece):
+            return await self._unsaved.read(part)
+        if isinstance(part, FromBase) and base is not None:
+            found = await base.read(part.span)
+            if len(found) == len(part.span):
+                return found
+            return bytes(found) + bytes(len(part.span) - len(found))
+        return bytes(len(part.span))
+
+
+class VolumeFile:
+    """An open file of the volume. It shows what the file holds now, whoever wrote it."""
+
+    def __init__(self, inode: InodeNo, files: VolumeFiles, *, for_writing: bool) -> None:
+        self.inode = inode
+        self._files = files
+        self._for_writing = for_writing
+        self._followed: InodeRow | None = None
+        self._reader: ContentReader | None = None
+
+    async def read(self, span: ByteRange) -> bytes | memoryview:
+        """Return the bytes of `span`, shorter only at the end of the file.
+
+        Raises:
+            Damaged: unsaved bytes cannot be read back from the local disk.
+            BlobfsError: the store did not give what was committed.
+        """
+        return await self._files.read(self, span)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Take in bytes; they survive a kill of this process from then on (P1).
+
+        Raises:
+            BadHandle: it was opened for reading.
+            NoRoom: there is no room for unsaved data, and none can be made (P7).
+            Refused: EFBIG.
+        """
+        if not self._for_writing:
+            raise BadHandle(f"opened for reading only. inode={self.inode}")
+        await self._files.write(self.inode, offset, data)
+
+    def follow(self, row: InodeRow | None, contents: Contents) -> ContentReader | None:
+        """Return a reader of the committed content; another one after each commit of it."""
+        if row is None or self._followed is None or row.content_seq != self._followed.content_seq:
+            self._leave()
+            self._followed = row
+            self._reader = None if row is None else contents.open(row.size_bytes, row.content)
+        return self._reader
+
+    def close(self) -> None:
+        self._leave()
+        if self._for_writing:
+            self._files.note_closed(self.inode)
+
+    def _leave(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

@@ -1,0 +1,55 @@
+"""A program of its own that maps files, for `vfs_kernel_contract`.
+
+Not a thread: a page fault on a mount that the same process serves would hold the interpreter's
+lock, and wait for ever. Called with the name of a function and a path; prints what it saw.
+"""
+
+import mmap
+import os
+import sys
+
+PAGE = 4096
+
+
+def write_mapped(path: bytes) -> bytes:
+    """Write through a shared mapping."""
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[PAGE + 5 : PAGE + 11] = b"mapped"
+        mapped.flush()
+    return b"done"
+
+
+def watch_mapped(path: bytes) -> bytes:
+    """Change a file by write(2) and through one of two mappings; return what both showed."""
+    with (
+        open(path, "r+b") as file,
+        mmap.mmap(file.fileno(), 0) as one,
+        mmap.mmap(file.fileno(), 0) as two,
+    ):
+        seen = one[:1]
+        os.pwrite(file.fileno(), b"b", 0)
+        seen += one[:1]
+        one[0:1] = b"c"
+        return seen + two[:1] + os.pread(file.fileno(), 1, 0)
+
+
+def map_unlinked(path: bytes) -> bytes:
+    """Go on with a mapping after the file was removed."""
+    with open(path, "w+b") as file:
+        file.truncate(PAGE)
+        with mmap.mmap(file.fileno(), 0) as mapped:
+            os.unlink(path)
+            mapped[:4] = b"kept"
+            mapped.flush()
+            return os.pread(file.fileno(), 4, 0)
+
+
+def leave_mapped(path: bytes) -> bytes:
+    """Write through a mapping, and end without a flush."""
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[:4] = b"left"
+    return b"done"
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(globals()[sys.argv[1]](os.fsencode(sys.argv[2])))

@@ -1,0 +1,150 @@
+"""What writing must do in a bucket that holds objects of other tools, and after a remount.
+
+Native objects stay readable and unchanged; new entries can be made beside them anywhere.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+from blobfs.stores.memory import MemoryStore
+from tests.contracts.files import EXCHANGE, Files, failing
+from tests.contracts.vfs_contract import VfsContract
+
+
+class MixedContract(VfsContract):
+    """Subclass it, and pytest runs all of it."""
+
+    async def native(self) -> MemoryStore:
+        return await self.bucket(**{"d/e/deep": b"deep", "d/f": b"native", "top": b"top"})
+
+    async def test_new_files_stand_beside_native_ones(self, tmp_path: Path) -> None:
+        """A bucket that is full of data is where work begins."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.write(b"d/e/new", b"new")
+            await files.mkdir(b"d/more")
+            await files.write(b"d/more/x", b"x")
+            await files.symlink(b"f", b"d/link")
+            assert await files.listdir(b"") == [b"d", b"top"]
+            assert await files.listdir(b"d") == [b"e", b"f", b"link", b"more"]
+            assert await files.listdir(b"d/e") == [b"deep", b"new"]
+            assert await files.read(b"d/e/new") == b"new"
+            assert await files.read(b"d/e/deep") == b"deep"
+            assert await files.read(b"d/f") == b"native"
+
+    async def test_numbers_stay_when_something_is_made(self, tmp_path: Path) -> None:
+        """A program that stands in a directory must not lose it."""
+        paths = (b"", b"d", b"d/e", b"d/e/deep", b"d/f")
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            before = [(await files.stat(path)).inode for path in paths]
+            await files.write(b"d/e/new", b"new")
+            assert [(await files.stat(path)).inode for path in paths] == before
+
+    async def test_native_files_cannot_be_changed(self, tmp_path: Path) -> None:
+        """Not yet; an error at once is better than a change that is lost."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.write(b"d/new", b"new")
+            for attempt in (
+                files.open(b"d/f", os.O_RDWR),
+                files.open(b"d/f", os.O_WRONLY | os.O_TRUNC),
+                files.truncate(b"d/f", 0),
+                files.unlink(b"d/f"),
+                files.rename(b"d/f", b"d/g"),
+                files.rename(b"d/new", b"d/f"),
+                files.rename(b"d/new", b"d/f", EXCHANGE),
+                files.rename(b"d", b"elsewhere"),
+                files.link(b"d/f", b"d/g"),
+                files.chmod(b"d/f", 0o600),
+                files.chown(b"d/f", 1, 1),
+                files.utime(b"d/f", 0, 0),
+                files.setxattr(b"d/f", "user.a", b"x"),
+            ):
+                with failing(errno.EROFS):
+                    await attempt
+            assert await files.listdir(b"d") == [b"e", b"f", b"new"]
+            assert await files.read(b"d/f") == b"native"
+            assert await files.read(b"d/new") == b"new"
+
+    async def test_native_names_are_taken(self, tmp_path: Path) -> None:
+        """Looked up before or not."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            for name in (b"d", b"top"):
+                with failing(errno.EEXIST):
+                    await files.mkdir(name)
+                with failing(errno.EEXIST):
+                    await files.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            with failing(errno.ENOTEMPTY):
+                await files.rmdir(b"d")
+
+    async def test_native_folders_can_be_changed(self, tmp_path: Path) -> None:
+        """Their modes, owners and times belong to the volume once somebody sets them."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.chmod(b"d", 0o2770)
+            await files.setxattr(b"d", "user.a", b"x")
+            await files.utime(b"d", 5, 7)
+            found = await files.stat(b"d")
+            assert (oct(found.permissions), found.mtime_ns) == (oct(0o2770), 7)
+            assert await files.getxattr(b"d", "user.a") == b"x"
+            assert await files.listdir(b"d") == [b"e", b"f"]
+            assert await files.read(b"d/e/deep") == b"deep"
+
+    async def test_the_volume_folder_cannot_be_made(self, tmp_path: Path) -> None:
+        """At any depth (volume format, N7)."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.mkdir(b"mine")
+            for path in (b".blobfs", b"d/.blobfs", b"mine/.blobfs"):
+                with failing(errno.EPERM):
+                    await files.mkdir(path)
+                with failing(errno.EPERM):
+                    await files.write(path)
+                with failing(errno.EPERM):
+                    await files.rename(b"mine", path)
+
+    async def test_reserved_attributes_cannot_be_set(self, tmp_path: Path) -> None:
+        """What blobfs says of a file is no program's to change."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.write(b"new", b"12345")
+            assert await files.getxattr(b"new", "user.blobfs.state") == b"unsaved"
+            with failing(errno.EPERM):
+                await files.setxattr(b"new", "user.blobfs.state", b"x")
+            assert await files.listxattr(b"new") == []
+
+    async def test_unsaved_changes_are_there_after_a_remount(self, tmp_path: Path) -> None:
+        """Promise P1: what was acknowledged is kept, with all that belongs to it."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False) as files:
+            before = await _furnish(files)
+        for read_only in (False, True):
+            async with self.opened(store, tmp_path, read_only=read_only) as files:
+                assert await files.read(b"d/e/new") == b"new\0\0end"
+                assert await files.listdir(b"d") == [b"e", b"f", b"hard", b"link"]
+                assert await files.readlink(b"d/link") == b"target"
+                assert await files.getxattr(b"d/hard", "user.a") == b"x"
+                assert await files.read(b"d/f") == b"native"
+                after = await files.stat(b"d/hard")
+                assert (after.inode, after.nlink) == (before, 2)
+                assert (await files.stat(b"d/e/new")).inode == before
+
+    async def test_numbers_are_used_once(self, tmp_path: Path) -> None:
+        """After a remount too, or two files would be one for a backup program."""
+        seen = set()
+        for step in range(3):
+            async with self.opened(MemoryStore(), tmp_path, read_only=False) as files:
+                for name in (b"a", b"b"):
+                    await files.write(name + b"%d" % step)
+                    seen.add((await files.stat(name + b"%d" % step)).inode)
+        assert len(seen) == 6
+
+
+async def _furnish(files: Files) -> int:
+    """Leave a bit of everything; return the number of the file."""
+    await files.write(b"d/e/new", b"new")
+    handle = await files.open(b"d/e/new", os.O_WRONLY)
+    await handle.write(5, b"end")
+    await handle.close()
+    await files.symlink(b"target", b"d/link")
+    await files.link(b"d/e/new", b"d/hard")
+    await files.setxattr(b"d/hard", "user.a", b"x")
+    await files.write(b"d/gone", b"x")
+    await files.unlink(b"d/gone")
+    return (await files.stat(b"d/hard")).inode
