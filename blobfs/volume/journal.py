@@ -125,6 +125,7 @@ class Journal:
         self._boot_id = boot
         self.damages: tuple[Damage, ...] = tuple(recovered.damages)
         self._ends = recovered.ends
+        self._begins = recovered.begins
         self.used_bytes = sum(recovered.ends.values())
         """What all segments hold, dead or alive."""
         self._serial = recovered.last_serial
@@ -255,10 +256,10 @@ class Journal:
         assert number is not None
         await self.sync()
         self._env.crash_point("journal.before-floor")
-        state = JournalState(floor=number + 1, synced=self._synced)
-        await trio.to_thread.run_sync(self._files.write_state, state)
+        await self._write_state(number + 1)
         self._env.crash_point("journal.floor-set")
         self._removable.append(number)
+        self._begins.pop(number)
         self.used_bytes -= self._ends.pop(number)
         self._remove_unpinned()
 
@@ -288,10 +289,7 @@ class Journal:
         """Bring everything to disk, and give back the room that was taken ahead."""
         try:
             await self.sync()
-            state = JournalState(
-                floor=next(iter(self._ends), self._next_number), synced=self._synced
-            )
-            await trio.to_thread.run_sync(self._files.write_state, state)
+            await self._write_state(next(iter(self._ends), self._next_number))
         except BlobfsError as error:
             log.warning("cannot close the journal cleanly: %s", error)
         self._leave_current()
@@ -333,6 +331,7 @@ class Journal:
         self._leave_current()
         self._current, self._names_changed = made, True
         self._next_number += 1
+        self._begins[made.number] = Serial(self._serial + 1)
         self._write(made, encode_body(Opened(self._boot_id)), b"", b"")
         self._files.keep_spare()
         self._env.crash_point("journal.segment-made")
@@ -344,6 +343,15 @@ class Journal:
             self._current.give_back()
             self._current = None
             self._segment_full.set()
+
+    async def _write_state(self, floor: int) -> None:
+        """Note durably that segments from `floor` on count, and all up to now is on disk."""
+        begin = min(
+            (serial for number, serial in self._begins.items() if number >= floor),
+            default=Serial(self._serial + 1),
+        )
+        state = JournalState(floor=floor, begin=begin, synced=self._synced)
+        await trio.to_thread.run_sync(self._files.write_state, state)
 
     async def _flush(self) -> None:
         self._flight = landed = trio.Event()

@@ -77,6 +77,8 @@ class RecoveredLog:
     next_number: int
     ends: dict[int, int] = field(default_factory=dict)
     """Of each segment that is kept: where its records end."""
+    begins: dict[int, Serial] = field(default_factory=dict)
+    """And the serial that it begins with."""
     damages: list[Damage] = field(default_factory=list)
 
 
@@ -171,7 +173,7 @@ class _Recovery:
         """Payloads up to this serial need no reading."""
         self._same_run = False
         self._note_openings(boot_id)
-        self._expected: Serial | None = None
+        self._expected = state.begin
         self._log = RecoveredLog(state.synced, max([state.floor - 1, *present]) + 1)
 
     def run(self) -> RecoveredLog:
@@ -179,6 +181,8 @@ class _Recovery:
             self._files.path(number).unlink()
         index, offset = 0, 0
         while index < len(self._readers):
+            if not offset:
+                self._log.begins[self._numbers[index]] = self._expected
             offset = self._replay_from(index, offset)
             self._log.ends[self._numbers[index]] = offset
             resumed = self._resume(index, offset)
@@ -186,8 +190,7 @@ class _Recovery:
                 self._end(index, offset)
                 break
             index, offset = resumed
-        if self._expected is not None:
-            self._log.last_serial = Serial(max(self._log.last_serial, self._expected - 1))
+        self._log.last_serial = Serial(max(self._log.last_serial, self._expected - 1))
         return self._log
 
     def _note_openings(self, boot_id: str) -> None:
@@ -203,7 +206,7 @@ class _Recovery:
         reader = self._readers[index]
         while found := reader.header_at(offset):
             header, head = found
-            if self._expected not in (None, header.serial):
+            if header.serial != self._expected:
                 break
             body, checksums = _decode(reader.number, header, head)
             payload_offset = offset + header.head_bytes
@@ -238,7 +241,7 @@ class _Recovery:
         """Return where the log goes on behind a place that it does not go on at."""
         if self._next_begins(index):
             return index + 1, 0
-        expected = self._expected or Serial(0)
+        expected = self._expected
         later = [each for each in self._later(index, offset) if each.serial >= expected]
         if not later:
             if self._synced >= expected:
@@ -249,6 +252,7 @@ class _Recovery:
                 return None
             self._note_damage(index, offset, later[0])
         for skipped in self._numbers[index + 1 : later[0].index]:
+            self._log.begins[skipped] = self._expected
             self._log.ends[skipped] = self._files.path(skipped).stat().st_size
         self._expected = later[0].serial
         return later[0].index, later[0].offset
@@ -269,13 +273,13 @@ class _Recovery:
     def _known_through(self, later: Iterable[_Later]) -> int:
         """Return up to which serial all had been acknowledged for good."""
         shown = (each.serial if self._same_run else each.synced for each in later)
-        return max(self._synced, *shown)
+        return max([self._synced, *shown])
 
     def _was_synced(self, index: int, offset: int) -> bool:
         """Whether the record at `offset`, whose serial is the expected one, had been on disk."""
-        expected = self._expected or Serial(0)
+        expected = self._expected
         later = [each for each in self._later(index, offset) if each.serial > expected]
-        return self._known_through(later) >= expected if later else self._synced >= expected
+        return self._known_through(later) >= expected
 
     def _note_damage(self, index: int, offset: int, resumed: _Later | None) -> None:
         """Note that nothing is known of what lay at `offset`, up to where the log goes on."""

@@ -38,6 +38,8 @@ class JournalState(msgspec.Struct, frozen=True):
     format: int = FORMAT
     floor: int = 0
     """Segments below it are gone, even if a file is there."""
+    begin: Serial = Serial(1)
+    """What the first record of segment `floor` carries, or will."""
     synced: Serial = Serial(0)
 
 
