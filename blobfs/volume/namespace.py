@@ -20,7 +20,6 @@ from blobfs.model.refusal import Refused
 from blobfs.model.tree_rules import (
     Maker,
     Place,
-    check_changeable,
     merged,
     new_row,
     plan_adoption,
@@ -265,10 +264,7 @@ class Namespace:
 
     def _changeable(self, inode: InodeNo) -> Node:
         self._check_writable()
-        node = self.node(inode)
-        if not node.is_folder:
-            check_changeable(node)
-        return node
+        return self.node(inode)
 
     def _alter(self, node: Node, change: Change) -> Node:
         self._unsaved.apply(self._with_adoption(change, node))

@@ -11,6 +11,7 @@ from blobfs.formats.rows import Kind
 from blobfs.model.numbers import folder_number, is_native
 from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.types import ROOT_INODE
+from blobfs.volume.native import Found
 from tests.volume.world import ME_MYSELF, World, opened_world
 
 
@@ -109,6 +110,28 @@ async def test_an_adopted_directory_whose_objects_went_can_be_removed(tmp_path: 
         assert await world.listed(()) == []
 
 
+async def test_a_directory_that_a_marker_makes_stays(tmp_path: Path) -> None:
+    """Its object would show it again at once."""
+    async with opened_world(tmp_path, "m/") as world:
+        world.namespace.setattr((await world.find((b"m",))).inode, Wanted(mode=0o700))
+        with pytest.raises(ReadOnly):
+            await world.namespace.rmdir(ROOT_INODE, b"m")
+
+
+async def test_a_directory_that_comes_back_is_another_one(tmp_path: Path) -> None:
+    """Who is still in the removed one must not find itself in the new one."""
+    async with opened_world(tmp_path, "a/1") as world:
+        world.namespace.setattr((await world.find((b"a",))).inode, Wanted(mode=0o700))
+        await world.store.delete_many(["a/1"])
+        world.native.forget("", b"a")
+        removed = await world.namespace.rmdir(ROOT_INODE, b"a")
+        await world.store.put("a/2", b"")
+        world.native.forget("", b"a")
+        assert (await world.find((b"a",))).inode != removed.inode
+        assert await world.listed((b"a",)) == [b"2"]
+        assert await world.nodes_in(removed.inode) == {}
+
+
 async def test_attributes_of_a_native_directory_can_be_set(world: World) -> None:
     """`chmod g+w` on the mounted directory is the first thing that some people do."""
     for path in ((), (b"a", b"deep")):
@@ -195,3 +218,44 @@ async def test_a_rename_moves_whole_directories_at_once(world: World) -> None:
     await world.namespace.rename(ROOT_INODE, b"x", ROOT_INODE, b"y")
     assert len(world.unsaved.inode_states) <= rows + 2
     assert len(await world.listed((b"y",))) == 50
+
+
+async def test_a_directory_emptied_since_the_last_commit_is_empty(world: World) -> None:
+    """`rm -r` of what was saved long ago: names are removed one by one, then the directory."""
+    await world.make((b"d",), Kind.FOLDER)
+    for name in (b"1", b"2"):
+        await world.make((b"d", name))
+    await world.commit()
+    folder = (await world.find((b"d",))).inode
+    for name in (b"1", b"2"):
+        with pytest.raises(BlobfsError) as caught:
+            await world.namespace.rmdir(ROOT_INODE, b"d")
+        assert caught.value.errno == errno.ENOTEMPTY
+        world.namespace.drop((await world.namespace.unlink(folder, name)).inode)
+    assert (await world.namespace.rmdir(ROOT_INODE, b"d")).is_gone
+
+
+async def test_a_committed_file_that_was_dropped_is_gone(world: World) -> None:
+    """Before the log knows of it, too."""
+    made = await world.make((b"f",))
+    await world.commit()
+    world.namespace.drop((await world.namespace.unlink(ROOT_INODE, b"f")).inode)
+    with pytest.raises(BlobfsError) as caught:
+        world.namespace.node(made.inode)
+    assert caught.value.errno == errno.ESTALE
+
+
+async def test_what_was_made_while_the_store_was_asked_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a program would be told that its own new file is not there."""
+    ask = world.native.lookup
+
+    async def lookup(prefix: str, name: bytes) -> Found:
+        found = await ask(prefix, name)
+        monkeypatch.setattr(world.native, "lookup", ask)
+        await world.make((b"new",))
+        return found
+
+    monkeypatch.setattr(world.native, "lookup", lookup)
+    assert (await world.namespace.lookup(ROOT_INODE, b"new")).node is not None

@@ -8,6 +8,7 @@ import pytest
 
 from blobfs.errors import Unreachable
 from blobfs.formats.rows import Kind
+from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.types import ROOT_INODE
 from blobfs.volume import namespace_layers
 from blobfs.volume.namespace_folder import FolderReader
@@ -85,6 +86,19 @@ async def test_a_directory_adopted_while_it_is_listed_is_not_lost(world: World) 
     await world.commit()
     names += await some(reader, names[-1][1], 1000)
     assert sorted(name for name, _ in names) == sorted(NATIVE | {b"a", b"z"})
+    reader.close()
+
+
+async def test_what_is_shown_is_what_is_there_by_then(world: World) -> None:
+    """Attributes as they were when the directory was opened would stay in the kernel."""
+    reader = await world.namespace.open_folder(ROOT_INODE)
+    cookie = (await some(reader, 0, 1))[0][1]
+    node = await world.find((b"sub2",))
+    world.namespace.setattr(node.inode, Wanted(mode=0o700))
+    entries = await reader.read(cookie)
+    assert entries is not None
+    modes = {listed.name: listed.node.row.mode for listed in entries}
+    assert modes[b"sub2"] == 0o700
     reader.close()
 
 
