@@ -18,6 +18,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, Unreachable, UsageError
+from blobfs.stores.aws_profile import configured_endpoint
 from blobfs.stores.base import Store
 from blobfs.stores.layers import DEADLINE_S, with_layers
 from blobfs.stores.metering import Meter
@@ -82,9 +83,10 @@ def parse_source(
     options: StoreOptions | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Source:
-    """Return the source that `text` names. Pure.
+    """Return the source that `text` names, without a request.
 
-    `environ` is looked at for the server and the account only, which are part of `state_id`.
+    `environ` is looked at for the server and the account only, which are part of `state_id`; so
+    are the AWS files that it leads to.
 
     Raises:
         UsageError: it names none, or holds a secret.
@@ -226,8 +228,8 @@ def _source(scheme: Scheme, place: str, prefix: str, url: str, server: str) -> S
 def _server(scheme: str, options: StoreOptions, environ: Mapping[str, str]) -> str:
     """Return what tells apart two servers that may both have a bucket of this name."""
     if scheme == "s3":
-        variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-        return _canonical_endpoint(options.endpoint_url or _first(environ, variables))
+        endpoint = options.endpoint_url or configured_endpoint(environ, options.profile)
+        return _canonical_endpoint(endpoint)
     account = options.account or environ.get("AZURE_STORAGE_ACCOUNT", "")
     connection = _connection(environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
     account = account or connection.get("accountname", "")
@@ -244,7 +246,3 @@ def _canonical_endpoint(url: str) -> str:
     scheme, separator, rest = url.rstrip("/").partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme.lower()}{separator}{host.lower()}{slash}{path}"
-
-
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((environ[name] for name in names if environ.get(name)), "")
