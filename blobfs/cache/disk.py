@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import trio
 
+from blobfs.cache.buffers import BufferPool
 from blobfs.cache.folder import Folder, open_folder, segment_bytes
 from blobfs.cache.index import BlockId
 from blobfs.errors import BlobfsError, Damaged, LocalFault
@@ -50,8 +51,9 @@ class Offer:
 class DiskCache:
     """Blocks on disk, as far as the disk lets us. Run `run` beside it."""
 
-    def __init__(self, root: Path, limit_bytes: int) -> None:
+    def __init__(self, root: Path, limit_bytes: int, buffers: BufferPool) -> None:
         self._root = root
+        self._buffers = buffers
         self.limit_bytes = limit_bytes
         self._folder: Folder | None = None
         self._offers: deque[Offer] = deque()  # bounded by the memory budget of who offers
@@ -116,7 +118,7 @@ class DiskCache:
             InUse, LocalFault: it could not be opened the first time.
         """
         try:
-            async with open_folder(self._root, self.limit_bytes) as folder:
+            async with open_folder(self._root, self.limit_bytes, self._buffers) as folder:
                 task_status.started()
                 await self._own(folder)
             while True:
@@ -127,7 +129,9 @@ class DiskCache:
     async def _run_afresh(self) -> None:
         """Begin the folder anew after it was lost; where that fails, try again later."""
         try:
-            async with open_folder(self._root, self.limit_bytes, anew=True) as folder:
+            async with open_folder(
+                self._root, self.limit_bytes, self._buffers, anew=True
+            ) as folder:
                 await self._own(folder)
         except BlobfsError as error:
             await self._pause(error)

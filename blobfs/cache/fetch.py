@@ -9,35 +9,58 @@ Concurrency: a block is in memory, under way, or neither; every step from one to
 is synchronous, so that no two tasks ever start a flight for the same block.
 """
 
+import contextlib
 import functools
 import logging
+import math
 from collections.abc import Iterable
 
 import trio
 
+from blobfs.cache.buffers import BufferPool, buffer_bytes
 from blobfs.cache.chunks import ChunkSource
 from blobfs.cache.disk import DiskCache, Offer
 from blobfs.cache.memory import OVERHEAD_BYTES, Piece, PieceCache
+from blobfs.cache.segments import read_cost_bytes
 from blobfs.cache.source import BLOCK_BYTES, ObjectSource, Source
+from blobfs.env import Env
 from blobfs.errors import Changed, Damaged, NotFound, Unreachable
 from blobfs.model.coalesce import Place, Run
 from blobfs.model.readahead import steps
-from blobfs.stores.base import Store
-from blobfs.types import ByteRange, Content
+from blobfs.stores.base import Fetched, Store
+from blobfs.types import MIB, ByteRange, Content, ObjectInfo
 
 log = logging.getLogger("blobfs.cache")
+
+STREAMED_BYTES = 2 * MIB
+"""From this size on an answer is served while it arrives."""
+CHUNKS_BYTES = 2 * MIB
+"""What a store client holds of an answer while it hands it over."""
 
 
 class Flight:
     """A run of blocks under way."""
 
-    __slots__ = ("_error", "_landed", "_piece", "run", "source")
+    __slots__ = (
+        "_arrived_to",
+        "_changed",
+        "_error",
+        "_landed",
+        "_piece",
+        "began_s",
+        "run",
+        "source",
+    )
 
     def __init__(self, source: Source, run: Run) -> None:
         self.source = source
         self.run = run
-        self._landed = trio.Event()
+        self.began_s = math.inf
+        """When it was sent for. Monotonic clock."""
+        self._changed = trio.lowlevel.ParkingLot()
         self._piece: Piece | None = None
+        self._arrived_to = 0
+        self._landed = False
         self._error: Exception | None = None
 
     @property
@@ -49,36 +72,96 @@ class Flight:
         return not self.run.places
 
     @property
-    def cost_bytes(self) -> int:
-        """What it needs while under way: a store client holds a body twice while it collects."""
-        return len(self.span) * (2 if self.from_store else 1) + OVERHEAD_BYTES
+    def is_streamed(self) -> bool:
+        """Whether its bytes are of use before it has landed."""
+        is_early = self.from_store and self.source.is_served_early
+        return is_early and len(self.span) >= STREAMED_BYTES
 
-    async def wait(self) -> Piece:
-        """Return what it brought, or raise what went wrong."""
-        await self._landed.wait()
-        if self._piece is None:
+    @property
+    def cost_bytes(self) -> int:
+        """What it needs while under way."""
+        length = len(self.span)
+        if self.is_streamed:
+            return buffer_bytes(length) + CHUNKS_BYTES + OVERHEAD_BYTES
+        if self.from_store:
+            return 2 * length + OVERHEAD_BYTES  # a store client holds it twice while it collects
+        return read_cost_bytes(length) + OVERHEAD_BYTES
+
+    async def wait(self, stop: int) -> Piece:
+        """Return a piece that is here up to `stop`, or raise what went wrong.
+
+        Its end is there only when all of it is: so nobody is through with it before.
+        """
+        while self._error is None and not self._landed:
+            if self._piece is not None and stop < self.span.stop and stop <= self._arrived_to:
+                break
+            await self._changed.park()
+        if self._piece is None or self._error is not None:
             assert self._error is not None
             raise self._error
         return self._piece
 
+    def arrive(self, piece: Piece, stop: int) -> None:
+        """Serve those who wait for bytes before `stop`."""
+        self._piece, self._arrived_to = piece, max(stop, self._arrived_to)
+        self._changed.unpark_all()
+
     def land(self, piece: Piece) -> None:
-        """Serve those who wait."""
-        self._piece = piece
-        self._landed.set()
+        """Serve all who wait."""
+        self._piece, self._landed = piece, True
+        self._changed.unpark_all()
 
     def fail(self, error: Exception) -> None:
         """Tell those who wait; whoever asks later starts anew."""
         self._error = error
-        self._landed.set()
+        self._changed.unpark_all()
+
+
+class Arrivals:
+    """The inbox of a flight: serves its bytes while the rest is under way.
+
+    Nothing is served of another version than the one that was opened (P6).
+    """
+
+    def __init__(self, flight: Flight, content: Content, buffer: memoryview) -> None:
+        self._flight = flight
+        self._content = content
+        self._piece = Piece(flight.source.digest, flight.span, buffer)
+        self._loop = trio.lowlevel.current_trio_token()
+
+    @property
+    def buffer(self) -> memoryview:
+        return self._piece.data
+
+    def arrived(self, info: ObjectInfo, count: int) -> None:
+        if not is_version(info, self._content):
+            return  # the answer as a whole will be refused
+        stop = self._piece.span.start + count
+        # The mount may have ended: this thread is one that nobody waits for.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._loop.run_sync_soon(self._flight.arrive, self._piece, stop)
+
+
+def is_version(info: ObjectInfo, content: Content) -> bool:
+    """Say whether what a store answered is of the version `content`."""
+    return info.etag == content.etag and info.size_bytes == content.size_bytes
 
 
 class Fetcher:
     """Starts flights and keeps what they bring."""
 
     def __init__(
-        self, store: Store, disk: DiskCache, pieces: PieceCache, nursery: trio.Nursery
+        self,
+        store: Store,
+        disk: DiskCache,
+        pieces: PieceCache,
+        buffers: BufferPool,
+        nursery: trio.Nursery,
+        env: Env,
     ) -> None:
         self._store = store
+        self._buffers = buffers
+        self._env = env
         self._disk = disk
         self._pieces = pieces
         self._budget = pieces.budget
@@ -172,16 +255,15 @@ class Fetcher:
             if data is not None:
                 return data, False
         if isinstance(source, ChunkSource):
+            flight.began_s = self._env.monotonic_s()
             return await source.fetch(run.first, run.stop), True
         assert isinstance(source, ObjectSource)
-        return await self._object_bytes(source.content, flight.span), True
+        return await self._object_bytes(flight, source.content), True
 
-    async def _object_bytes(self, content: Content, span: ByteRange) -> memoryview:
-        try:
-            fetched = await self._store.get(content.key, span=span, if_match=content.etag)
-        except NotFound as error:
-            raise Changed(f"object was deleted while open. key={content.key!r}") from error
-        if fetched.info.etag != content.etag or fetched.info.size_bytes != content.size_bytes:
+    async def _object_bytes(self, flight: Flight, content: Content) -> memoryview:
+        fetched = await self._fetched(flight, content)
+        span = flight.span
+        if not is_version(fetched.info, content):
             raise Changed(f"object changed while open. key={content.key!r} etag={content.etag!r}")
         if len(fetched.data) != len(span):
             raise Damaged(
@@ -189,6 +271,17 @@ class Fetcher:
                 f"expected={len(span)} received={len(fetched.data)}"
             )
         return fetched.data
+
+    async def _fetched(self, flight: Flight, content: Content) -> Fetched:
+        span = flight.span
+        flight.began_s = self._env.monotonic_s()
+        try:
+            if not flight.is_streamed:
+                return await self._store.get(content.key, span=span, if_match=content.etag)
+            inbox = Arrivals(flight, content, self._buffers.borrow(len(span)))
+            return await self._store.get_into(content.key, inbox, span=span, if_match=content.etag)
+        except NotFound as error:
+            raise Changed(f"object was deleted while open. key={content.key!r}") from error
 
     def _arrive(self, flight: Flight, data: memoryview, from_store: bool) -> None:
         piece = Piece(flight.source.digest, flight.span, data, not from_store)

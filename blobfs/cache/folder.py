@@ -22,6 +22,7 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
+from blobfs.cache.buffers import BufferPool
 from blobfs.cache.index import TABLES, BlockId, Held, Index, load_index
 from blobfs.cache.lock import FolderLock, folder_fault, hold_folder, no_room
 from blobfs.cache.segments import PAGE_BYTES, ReadBack, Segments
@@ -181,8 +182,10 @@ class _Marks:
 
 
 @contextlib.asynccontextmanager
-async def open_folder(root: Path, limit_bytes: int, *, anew: bool = False) -> AsyncIterator[Folder]:
-    """Open, or make, the cache folder `root`, and hold it.
+async def open_folder(
+    root: Path, limit_bytes: int, buffers: BufferPool, *, anew: bool = False
+) -> AsyncIterator[Folder]:
+    """Open, or make, the cache folder `root`, and hold it; large reads borrow from `buffers`.
 
     A damaged index is thrown away with its data, and said in the log; so is what a caller who
     wants it `anew` knows to be damaged.
@@ -197,7 +200,7 @@ async def open_folder(root: Path, limit_bytes: int, *, anew: bool = False) -> As
         if anew or lock.machine_stopped:
             await trio.to_thread.run_sync(_discard, root)
         async with _open_index(root, limit_bytes) as index:
-            segments = Segments(root / "data", segment_bytes(limit_bytes), *index.last)
+            segments = Segments(root / "data", segment_bytes(limit_bytes), *index.last, buffers)
             await trio.to_thread.run_sync(_prepare, root, segments, index)
             yield Folder(root, limit_bytes, lock, index, segments)
 

@@ -15,21 +15,39 @@ Concurrency: `take` is the only place that waits, first come, first served.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
+from blobfs.cache.buffers import held_bytes
 from blobfs.types import KIB, ByteRange
 
 OVERHEAD_BYTES = KIB
 """What keeping a buffer costs beside its bytes, so that a million tiny ones are not free."""
 
 
+class Resting(Protocol):
+    """Memory that is kept to be used again."""
+
+    @property
+    def resting_bytes(self) -> int: ...
+
+    def release(self, count: int) -> None:
+        """Let `count` bytes go, or all of them."""
+
+
 class MemoryBudget:
     """Counts bytes and decides who may have some. It holds no buffer itself."""
 
-    def __init__(self, limit_bytes: int, shed: Callable[[int], None]) -> None:
-        """`shed(n)` is called to make at least `n` idle bytes go, or all of them."""
+    def __init__(
+        self, limit_bytes: int, shed: Callable[[int], None], resting: Resting | None = None
+    ) -> None:
+        """`shed(n)` is called to make at least `n` idle bytes go, or all of them.
+
+        What `resting` keeps beside what is counted here goes as soon as both are too much.
+        """
         self.limit_bytes = limit_bytes
+        self._resting = resting
         self.busy_bytes = 0
         self.idle_bytes = 0
         self._shed = shed
@@ -38,6 +56,11 @@ class MemoryBudget:
     @property
     def used_bytes(self) -> int:
         return self.busy_bytes + self.idle_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """All memory that is kept from others, in use or not."""
+        return self.used_bytes + (self._resting.resting_bytes if self._resting else 0)
 
     def try_take(self, count: int) -> bool:
         """Make `count` bytes busy for work that nobody waits for yet, if that is no burden."""
@@ -94,6 +117,8 @@ class MemoryBudget:
         excess = self.used_bytes - self.limit_bytes * 3 // 4
         if excess > 0 and self.idle_bytes:
             self._shed(excess)
+        if self._resting is not None and (excess := self.held_bytes - self.limit_bytes) > 0:
+            self._resting.release(excess)
 
     def _wake(self) -> None:
         while self._waiters and self._fits(self._waiters[0][0]):
@@ -113,7 +138,7 @@ class Piece:
 
     @property
     def cost_bytes(self) -> int:
-        return len(self.data) + OVERHEAD_BYTES
+        return held_bytes(self.data) + OVERHEAD_BYTES
 
     def part(self, span: ByteRange) -> memoryview:
         """Return the bytes of `span` that are here; its start is."""
@@ -124,8 +149,8 @@ class Piece:
 class PieceCache:
     """The pieces at hand, found by the blocks that they hold."""
 
-    def __init__(self, limit_bytes: int, block_bytes: int) -> None:
-        self.budget = MemoryBudget(limit_bytes, self._shed)
+    def __init__(self, limit_bytes: int, block_bytes: int, resting: Resting | None = None) -> None:
+        self.budget = MemoryBudget(limit_bytes, self._shed, resting)
         self._block_bytes = block_bytes
         self._blocks: dict[bytes, dict[int, Piece]] = {}
         self._idle: OrderedDict[Piece, None] = OrderedDict()

@@ -64,4 +64,4 @@ class Prefetcher:
             self._wanted.clear()  # no memory to spare: expectations are the first to go
         flight = self._fetcher.under_way(source, blocks[0])
         if flight is not None:
-            await flight.wait()
+            await flight.wait(source.size_bytes)

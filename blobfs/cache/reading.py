@@ -12,10 +12,11 @@ from pathlib import Path
 
 import trio
 
+from blobfs.cache.buffers import BufferPool
 from blobfs.cache.chunk_reading import ChunkReading
 from blobfs.cache.chunks import PackReader
 from blobfs.cache.disk import DiskCache
-from blobfs.cache.fetch import Fetcher
+from blobfs.cache.fetch import Fetcher, Flight
 from blobfs.cache.memory import MemoryBudget, Piece, PieceCache
 from blobfs.cache.prefetch import Prefetcher
 from blobfs.cache.source import BLOCK_BYTES, Source, source_of
@@ -28,9 +29,12 @@ from blobfs.types import MIB, ByteRange, Content
 ACTIVE_S = 2.0
 """A reader that did not read for this long leaves its share of the window to others."""
 WINDOWS_SHARE = 4
-"""All windows together are at most one part in four of the memory: a byte under way costs
-two, and read-ahead may use half."""
-DISK_WINDOW_BYTES = 24 * MIB
+"""All windows together are at most one part in four of the memory: what has arrived needs
+as much again until it is read, and written to disk."""
+SLOW_S = 4.0
+"""A request under way for this long shows a slow line: far from the deadline, and far from what
+a wide window takes on a fast one."""
+DISK_WINDOW_BYTES = 16 * MIB
 """A disk is near: more under way only spreads the reads over more memory."""
 CLOSING_S = 5.0
 """How long closing waits for blocks that are still to be written to the disk cache."""
@@ -66,6 +70,7 @@ class Reader:
         self._desk = desk
         self._stream = Stream()
         self._is_on_disk = False
+        self._is_slow = False
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
         """Return the bytes of `span`, shorter only at end of file.
@@ -114,7 +119,7 @@ class Reader:
             from_store = False
             if piece is None:
                 had_to_wait = True
-                piece, from_store = await self._wait_for(block)
+                piece, from_store = await self._wait_for(block, span.stop)
             part = ByteRange(position, min(piece.span.stop, span.stop))
             self._desk.count(part, from_store)
             parts.append(piece.part(part))
@@ -123,12 +128,13 @@ class Reader:
             if position == piece.span.stop and self._is_long_stream():
                 self._fetcher.passed(piece)
         if had_to_wait:
-            self._stream = waited(self._stream, span, cap_bytes=self._cap_bytes())
+            cap_bytes = self._cap_bytes()
+            self._stream = waited(self._stream, span, cap_bytes=cap_bytes, is_slow=self._is_slow)
         else:
             await trio.lowlevel.checkpoint()
         return parts
 
-    async def _wait_for(self, block: int) -> tuple[Piece, bool]:
+    async def _wait_for(self, block: int, stop: int) -> tuple[Piece, bool]:
         flight = self._fetcher.under_way(self._source, block)
         if flight is None:
             # It was here when we asked, and had to go while we waited for another block.
@@ -136,23 +142,28 @@ class Reader:
             flight = self._fetcher.under_way(self._source, block)
             assert flight is not None
         try:
-            return await flight.wait(), flight.from_store
+            return await self._wait_flight(flight, stop)
         except Damaged:
             if len(range(flight.run.first, flight.run.stop)) <= len(
                 self._source.together_with(block)
             ):
                 raise
-        return await self._wait_alone(block)
+        return await self._wait_alone(block, stop)
 
-    async def _wait_alone(self, block: int) -> tuple[Piece, bool]:
+    async def _wait_alone(self, block: int, stop: int) -> tuple[Piece, bool]:
         """Wait for a block without its neighbours, since one of those may be what is damaged."""
         self._fetcher.demand(self._source, self._source.together_with(block))
         flight = self._fetcher.under_way(self._source, block)
         if flight is not None:
-            return await flight.wait(), flight.from_store
+            return await self._wait_flight(flight, stop)
         piece = self._fetcher.find(self._source, block)
         assert piece is not None  # somebody else had it fetched
         return piece, False
+
+    async def _wait_flight(self, flight: Flight, stop: int) -> tuple[Piece, bool]:
+        piece = await flight.wait(stop)
+        self._is_slow = self._desk.is_slow(flight)
+        return piece, flight.from_store
 
     def _is_long_stream(self) -> bool:
         """Whether what was read need not stay: a small file may well be read again soon."""
@@ -187,6 +198,10 @@ class _Desk:
         while next(iter(self._last_read.values())) < now - ACTIVE_S:
             self._last_read.popitem(last=False)
         return self._windows_bytes // len(self._last_read)
+
+    def is_slow(self, flight: Flight) -> bool:
+        """Say whether what has just been waited for took so long that less should be asked for."""
+        return flight.from_store and self._env.monotonic_s() - flight.began_s > SLOW_S
 
     def leave(self, reader: Reader) -> None:
         self._last_read.pop(reader, None)
@@ -260,7 +275,7 @@ class Reading:
             misses=self._desk.misses,
             evicted_bytes=self._disk.evicted_bytes,
             damaged=self._disk.damaged,
-            memory_bytes=self._pieces.budget.used_bytes,
+            memory_bytes=self._pieces.budget.held_bytes,
             memory_limit_bytes=self._pieces.budget.limit_bytes,
             paused=self._disk.paused_reason,
         )
@@ -280,8 +295,9 @@ async def open_reading(
         InUse: another process uses the folder.
         LocalFault: the folder cannot be made or written, or has no room.
     """
-    disk = DiskCache(cache_dir, limit_bytes)
-    pieces = PieceCache(memory_bytes, BLOCK_BYTES)
+    buffers = BufferPool(memory_bytes // 2)
+    disk = DiskCache(cache_dir, limit_bytes, buffers)
+    pieces = PieceCache(memory_bytes, BLOCK_BYTES, buffers)
     failure: BlobfsError | None = None
     async with trio.open_nursery() as owner:
         try:
@@ -291,7 +307,7 @@ async def open_reading(
         else:
             try:
                 async with trio.open_nursery() as flights:
-                    fetcher = Fetcher(store, disk, pieces, flights)
+                    fetcher = Fetcher(store, disk, pieces, buffers, flights, env)
                     prefetcher = Prefetcher(fetcher, flights)
                     chunks = ChunkReading(PackReader(store), disk, pieces.budget)
                     yield Reading(disk, pieces, fetcher, prefetcher, chunks, env)
@@ -301,5 +317,6 @@ async def open_reading(
                     await disk.wait_written()
                 owner.cancel_scope.cancel()
     pieces.clear()
+    buffers.release(memory_bytes)
     if failure is not None:
         raise failure

@@ -19,17 +19,16 @@ from typing import TypeVar
 
 import xxhash
 
-from blobfs.cache.buffers import BufferPool
+from blobfs.cache.buffers import BufferPool, buffer_bytes, is_lent
 from blobfs.model.coalesce import Place
-from blobfs.model.readahead import MOST_STEP_BYTES
 from blobfs.types import KIB, MIB
 
 T = TypeVar("T")
 
 PAGE_BYTES = 4 * KIB
 
-POOLED = 8
-"""Buffers kept for direct reads and writes: as many as a wide window has under way."""
+MOST_AT_ONCE = 1024
+"""Views that one call can write (IOV_MAX of Linux)."""
 
 DIRECT_BYTES = MIB
 """Reads and writes of this size are those of streams: they go past the page cache."""
@@ -46,14 +45,16 @@ class ReadBack:
 class Segments:
     """The segment files of one folder, and the position where the next block goes."""
 
-    def __init__(self, folder: Path, segment_bytes: int, last: int, last_end: int) -> None:
+    def __init__(
+        self, folder: Path, segment_bytes: int, last: int, last_end: int, buffers: BufferPool
+    ) -> None:
         """Go on in segment `last` behind its committed end `last_end`."""
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._number = last
         self._end = last_end
         self._takes_direct = hasattr(os, "O_DIRECT")
-        self._buffers = BufferPool(MOST_STEP_BYTES, POOLED)
+        self._buffers = buffers
 
     def prepare(self, known: frozenset[int]) -> None:
         """Make the folder, and remove what no index row can name.
@@ -132,7 +133,7 @@ class Segments:
         self, length: int, direct: Callable[[], T], buffered: Callable[[], T]
     ) -> T:
         """Do it past the page cache if it is large and the file system can, else through it."""
-        if self._takes_direct and DIRECT_BYTES <= length <= self._buffers.size_bytes:
+        if self._takes_direct and length >= DIRECT_BYTES:
             try:
                 return direct()
             except OSError as error:
@@ -146,14 +147,23 @@ class Segments:
     ) -> None:
         """Write past the page cache, which has no use for what is read through the mount.
 
-        Copying into a buffer of ours, which lies as the disk wants it, costs less than fresh
-        pages of the cache do.
+        What streamed lies as the disk wants it. To copy the rest into a buffer that does costs
+        less than fresh pages of the cache do.
         """
-        base, buffer = places[0].offset, self._buffers.borrow()
+        ready = all(is_lent(block) and not len(block) % PAGE_BYTES for block in blocks)
+        with self._open_for_append(os.O_DIRECT) as descriptor:
+            if ready and len(blocks) <= MOST_AT_ONCE:
+                _write_all(descriptor, blocks, places[0].offset)
+            else:
+                _write_whole(descriptor, self._laid_out(places, blocks, length), places[0].offset)
+
+    def _laid_out(
+        self, places: Sequence[Place], blocks: Sequence[memoryview], length: int
+    ) -> memoryview:
+        base, buffer = places[0].offset, self._buffers.borrow(length, huge=True)
         for place, block in zip(places, blocks, strict=True):
             buffer[place.offset - base : place.stop - base] = block
-        with self._open_for_append(os.O_DIRECT) as descriptor:
-            _write_whole(descriptor, buffer[:length], base)
+        return buffer
 
     def _write_buffered(self, places: Sequence[Place], blocks: Sequence[memoryview]) -> None:
         with self._open_for_append() as descriptor:
@@ -190,10 +200,10 @@ class Segments:
         What a stream reads the kernel keeps as the mounted file's pages: to keep it a second
         time, and to copy it once more, would be a third of all work.
         """
-        buffer = self._buffers.borrow()
+        buffer = self._buffers.borrow(_padded(length), huge=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
         try:
-            received = os.preadv(descriptor, [buffer[: _padded(length)]], offset)
+            received = os.preadv(descriptor, [buffer], offset)
         finally:
             os.close(descriptor)
         return buffer[: min(received, length)]
@@ -208,6 +218,12 @@ def _read_buffered(path: Path, offset: int, length: int) -> memoryview:
         return memoryview(os.pread(descriptor, length, offset))
     finally:
         os.close(descriptor)
+
+
+def read_cost_bytes(length: int) -> int:
+    """Return how much memory it takes to read `length` bytes."""
+    padded = _padded(length)
+    return buffer_bytes(padded) if padded >= DIRECT_BYTES else length
 
 
 def padded_bytes(places: Sequence[Place]) -> dict[int, int]:
@@ -233,3 +249,8 @@ def _write_whole(descriptor: int, block: memoryview, offset: int) -> None:
         if not written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         block, offset = block[written:], offset + written
+
+
+def _write_all(descriptor: int, blocks: Sequence[memoryview], offset: int) -> None:
+    if os.pwritev(descriptor, blocks, offset) < sum(map(len, blocks)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a file takes all, or is full

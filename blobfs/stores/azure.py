@@ -27,7 +27,7 @@ from blobfs.stores.answers import Answer, Call, error_of_answer
 from blobfs.stores.azure_listing import NOTHING_LEFT, decode_position, next_page
 from blobfs.stores.azure_login import Login, find_login
 from blobfs.stores.azure_sdk import DELETE_BATCH, AzureSdk
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Inbox, Store, StoreTraits
 from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
 from blobfs.types import ByteRange, ListPage, ObjectInfo
 
@@ -104,6 +104,16 @@ class AzureStore(Store):
         if not fetched.info.size_bytes:
             await self._in_thread(partial(self._sdk.head, key))  # NotFound for a folder blob
         return fetched
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        if not (span and carries(key)):
+            return await self.get(key, span=span, if_match=if_match)
+        self._require_object(Call("get", self.url, key))
+        try:
+            return await self._hot.get_into(key, inbox, span=span, if_match=if_match)
+        except Changed:
+            await self.head(key)  # an object that is gone may be called changed, too
+            raise
 
     async def head(self, key: str) -> ObjectInfo:
         self._require_object(Call("head", self.url, key))

@@ -12,6 +12,7 @@ gives up the wait, not the request: a `put` that was cancelled may still happen.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from blobfs.errors import BlobfsError
 from blobfs.types import ByteRange, ListPage, ObjectInfo
@@ -26,6 +27,20 @@ class Fetched:
 
     info: ObjectInfo
     data: memoryview
+
+
+class Inbox(Protocol):
+    """Takes the bytes of one `get_into` while they arrive. Called in worker threads.
+
+    A try that failed may be followed by another, which begins at the start of the span again.
+    """
+
+    @property
+    def buffer(self) -> memoryview:
+        """Where to put the bytes: as many as the span has."""
+
+    def arrived(self, info: ObjectInfo, count: int) -> None:
+        """The first `count` bytes of the span, of the version `info`, are in the buffer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,13 @@ class Store(ABC):
             NotFound: there is no such object.
             Changed: there is one, but its version is not `if_match`.
         """
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        """Do as `get` does; a store that can hands over what has arrived meanwhile.
+
+        The answer is what counts: it may lie in the inbox's buffer, or elsewhere.
+        """
+        return await self.get(key, span=span, if_match=if_match)
 
     @abstractmethod
     async def head(self, key: str) -> ObjectInfo:

@@ -25,11 +25,11 @@ from obstore import exceptions
 
 from blobfs.errors import BlobfsError, Changed
 from blobfs.stores.answers import Answer, Call, Fault, error_of_answer, error_of_fault
-from blobfs.stores.base import Fetched
+from blobfs.stores.base import Fetched, Inbox
 from blobfs.types import MIB, ByteRange, ObjectInfo
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
@@ -38,6 +38,8 @@ CONNECT_TIMEOUT_S = 5.0
 SLOWEST_UPLOAD_BYTES_PER_S = MIB // 4
 """An upload that is slower than this counts as one that hangs."""
 LARGEST_PUT_BYTES = 64 * MIB
+CHUNK_BYTES = MIB
+"""What has to arrive before it is handed over: the most that a kernel reads at once."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _STATUS = re.compile(r"Error performing [A-Z]+ \S+ in \S+ - .*?status code: (\d{3})")
@@ -98,6 +100,13 @@ class HotPath:
             self.read_threads, partial(self._get, call, key, span=span, if_match=if_match)
         )
 
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        call = Call("get", self.where, key, "match")
+        return await _in_thread(
+            self.read_threads,
+            partial(self._get, call, key, span=span, if_match=if_match, inbox=inbox),
+        )
+
     async def head(self, key: str) -> ObjectInfo:
         return await _in_thread(
             self.read_threads, partial(self._head, Call("head", self.where, key), key)
@@ -120,22 +129,26 @@ class HotPath:
         )
 
     def _get(
-        self, call: Call, key: str, *, span: ByteRange | None, if_match: str | None
+        self,
+        call: Call,
+        key: str,
+        *,
+        span: ByteRange | None,
+        if_match: str | None,
+        inbox: Inbox | None = None,
     ) -> Fetched:
-        options: GetOptions = {}
-        if span is not None:
-            options["range"] = (span.start, span.stop)
-        if if_match is not None:
-            options["if_match"] = f'"{if_match}"'
         try:
-            result = obstore.get(self.reader, key, options=options)
-            data = memoryview(result.bytes())
+            result = obstore.get(self.reader, key, options=_options(span, if_match))
+            info = _info(call, key, result.meta)
+            data = memoryview(result.bytes()) if inbox is None else _poured(result, info, inbox)
+        except BlobfsError:
+            raise
         except Exception as error:
             reason = _reason(error, key)
             if isinstance(reason, Answer) and reason.status == 416:
                 return nothing_behind_the_end(self._head(call, key), call, if_match)
             raise _translated(reason, call) from None
-        return checked(Fetched(_info(call, key, result.meta), data), call, span, if_match)
+        return checked(Fetched(info, data), call, span, if_match)
 
     def _head(self, call: Call, key: str) -> ObjectInfo:
         try:
@@ -152,6 +165,26 @@ class HotPath:
         if not result["e_tag"]:
             raise error_of_fault(Fault.NOT_A_STORE, call)
         return plain_etag(result["e_tag"])
+
+
+def _options(span: ByteRange | None, if_match: str | None) -> "GetOptions":
+    options: GetOptions = {}
+    if span is not None:
+        options["range"] = (span.start, span.stop)
+    if if_match is not None:
+        options["if_match"] = f'"{if_match}"'
+    return options
+
+
+def _poured(result: "GetResult", info: ObjectInfo, inbox: Inbox) -> memoryview:
+    """Put a body into the inbox while it arrives; more than fits is an error like any other."""
+    buffer, count = inbox.buffer, 0
+    for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+        stop = count + len(chunk)
+        buffer[count:stop] = chunk
+        inbox.arrived(info, stop)
+        count = stop
+    return buffer[:count]
 
 
 def put_condition(if_absent: bool, if_match: str | None) -> Any:

@@ -21,7 +21,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, OutcomeUnknown, Throttled, Unreachable
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Inbox, Store
 from blobfs.stores.metering import Kind, Meter
 from blobfs.types import MIB, ByteRange, ListPage, ObjectInfo
 
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 DEADLINE_S = 30.0
 FIRST_PAUSE_S = 0.1
+FIRST_PAUSE_WHEN_BUSY_S = 1.0
+"""A store that asks for a pause without saying how long needs more than a moment. It may have
+said so all the same: obstore, which gets and puts, hides the header `Retry-After`."""
 LONGEST_PAUSE_S = 5.0
 SLOWEST_UPLOAD_BYTES_PER_S = MIB // 4
 LOOKUP_RESERVE = 8
@@ -69,6 +72,10 @@ class Layer(Store):
         self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
     ) -> Fetched:
         call = partial(self.inner.get, key, span=span, if_match=if_match)
+        return await self._through(Ask("get", (key,)), call)
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        call = partial(self.inner.get_into, key, inbox, span=span, if_match=if_match)
         return await self._through(Ask("get", (key,)), call)
 
     async def head(self, key: str) -> ObjectInfo:
@@ -171,9 +178,10 @@ def pause_before_retry_s(
     """
     if not error.transient:
         return None
-    pause_s = chance * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)
-    if isinstance(error, Throttled) and error.retry_after_s is not None:
-        pause_s += error.retry_after_s
+    asked_s = error.retry_after_s if isinstance(error, Throttled) else None
+    is_guess = isinstance(error, Throttled) and asked_s is None
+    first_s = FIRST_PAUSE_WHEN_BUSY_S if is_guess else FIRST_PAUSE_S
+    pause_s = (asked_s or 0) + chance * min(LONGEST_PAUSE_S, first_s * 2**attempt)
     return pause_s if pause_s < remaining_s else None
 
 
@@ -272,6 +280,11 @@ class Prefixed(Store):
         self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
     ) -> Fetched:
         fetched = await self.inner.get(self.prefix + key, span=span, if_match=if_match)
+        return replace(fetched, info=self._relative(fetched.info))
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        key = self.prefix + key
+        fetched = await self.inner.get_into(key, inbox, span=span, if_match=if_match)
         return replace(fetched, info=self._relative(fetched.info))
 
     async def head(self, key: str) -> ObjectInfo:

@@ -20,7 +20,7 @@ from obstore.store import S3Store as ObstoreS3
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, UsageError
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store, StoreTraits
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Inbox, Store, StoreTraits
 from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
 from blobfs.stores.s3_client import (
     CONNECTIONS,
@@ -68,6 +68,12 @@ class S3Store(Store):
         if carries(key):
             return await self.hot.get(key, span=span, if_match=if_match)
         return await self._call(partial(self.client.get, key, span=span, if_match=if_match))
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        if span and carries(key):
+            self._check(key)
+            return await self.hot.get_into(key, inbox, span=span, if_match=if_match)
+        return await self.get(key, span=span, if_match=if_match)
 
     async def head(self, key: str) -> ObjectInfo:
         self._check(key)

@@ -11,7 +11,7 @@ import pytest
 
 from blobfs.cache.reading import Reading, open_reading
 from blobfs.env import Env
-from blobfs.stores.base import Fetched
+from blobfs.stores.base import Fetched, Inbox
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import MIB, ByteRange, Content
@@ -30,6 +30,10 @@ class RecordingStore(FaultyStore):
         assert span is not None
         self.spans.append(span)
         return await super().get(key, span=span, if_match=if_match)
+
+    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+        self.spans.append(span)
+        return await super().get_into(key, inbox, span=span, if_match=if_match)
 
     async def add(self, key: str, body: bytes) -> Content:
         return Content(key, await self.inner.put(key, body), len(body))

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from blobfs.cache.buffers import BufferPool
 from blobfs.cache.disk import PAUSE_S, DiskCache, Offer
 from blobfs.cache.index import BlockId, Index
 from blobfs.cache.lock import hold_folder
@@ -21,7 +22,7 @@ from blobfs.types import MIB
 
 @pytest.fixture
 async def disk(root: Path) -> AsyncIterator[DiskCache]:
-    cache = DiskCache(root, 16 * MIB)
+    cache = DiskCache(root, 16 * MIB, BufferPool(16 * MIB))
     async with trio.open_nursery() as nursery:
         await nursery.start(cache.run)
         yield cache
@@ -166,7 +167,7 @@ async def test_index_damaged_while_open_is_begun_anew(
 
 async def test_offers_are_let_go_at_the_end(root: Path) -> None:
     """Users would see memory that never comes back."""
-    cache, freed = DiskCache(root, 16 * MIB), []
+    cache, freed = DiskCache(root, 16 * MIB, BufferPool(16 * MIB)), []
     async with trio.open_nursery() as nursery:
         await nursery.start(cache.run)
         for number in range(100):

@@ -108,6 +108,30 @@ async def test_cancelled_waiter_lets_others_pass(autojump_clock: trio.testing.Mo
     assert budget.busy_bytes == 100
 
 
+class RestingBuffers:
+    """Memory that is kept to be used again."""
+
+    def __init__(self, resting_bytes: int) -> None:
+        self.resting_bytes = resting_bytes
+
+    def release(self, count: int) -> None:
+        self.resting_bytes -= min(count, self.resting_bytes)
+
+
+def test_buffers_that_rest_count_and_go_first() -> None:
+    """Users would see more memory in use than they allowed (P10)."""
+    resting = RestingBuffers(50)
+    budget = MemoryBudget(100, lambda _: None, resting)
+    assert budget.held_bytes == 50
+    assert budget.try_take(40)
+    assert resting.resting_bytes == 50
+    assert budget.try_take(10)
+    budget.rest(50)
+    assert budget.try_take(30)
+    assert budget.held_bytes == 100
+    assert resting.resting_bytes == 20
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 8), st.booleans()), max_size=80))
 def test_gauges_are_what_is_held(steps: list[tuple[int, int, bool]]) -> None:
     """Users would see memory leak away, or a cache that holds nothing (P10)."""

@@ -32,7 +32,7 @@ from blobfs.errors import (
     UsageError,
 )
 from blobfs.stores.base import MAX_PAGE_KEYS, Store
-from blobfs.types import ByteRange, ListPage, ObjectInfo
+from blobfs.types import MIB, ByteRange, ListPage, ObjectInfo
 
 ODD_KEYS = (
     "with space",
@@ -179,6 +179,17 @@ def expected_listing(
     )
 
 
+class Tray:
+    """An inbox that remembers what it held whenever something had arrived."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.buffer = memoryview(bytearray(size_bytes))
+        self.seen: list[tuple[ObjectInfo, int, bytes]] = []
+
+    def arrived(self, info: ObjectInfo, count: int) -> None:
+        self.seen.append((info, count, bytes(self.buffer[:count])))
+
+
 class StoreContract:
     """What holds for each store."""
 
@@ -312,6 +323,28 @@ class StoreContract:
         await store.put("key", b"x")
         with pytest.raises(ValueError, match="span"):
             await store.get("key", span=ByteRange(3, 3))
+
+    async def test_bytes_that_arrive_are_handed_over_in_order(self, store: Store) -> None:
+        """Or a file would be read wrong only while it is still on its way."""
+        data = body(3 * MIB + 5)
+        etag = await store.put("key", data)
+        span = ByteRange(7, len(data) - 7)
+        tray = Tray(len(span))
+        fetched = await store.get_into("key", tray, span=span, if_match=etag)
+        assert bytes(fetched.data) == data[7:-7]
+        assert fetched.info == await store.head("key")
+        for info, count, seen in tray.seen:
+            assert info == fetched.info
+            assert seen == data[7 : 7 + count]
+
+    async def test_nothing_is_handed_over_of_another_version(self, store: Store) -> None:
+        """Or the first bytes read would be of one version and the last of another."""
+        old = await store.put("key", body(3 * MIB))
+        await store.put("key", body(2 * MIB))
+        tray = Tray(MIB)
+        with pytest.raises(Changed):
+            await store.get_into("key", tray, span=ByteRange(0, MIB), if_match=old)
+        assert not [info for info, _, _ in tray.seen if info.etag == old]
 
     # -- versions ---------------------------------------------------------------------
 
