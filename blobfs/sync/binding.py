@@ -8,6 +8,7 @@ Concurrency: one task at a time creates.
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -50,6 +51,8 @@ async def find_volume(store: Store, state_dir: Path, env: Env) -> tuple[Volume, 
         if bound not in (None, found.info.id):
             was_only_planned = planned is not None and planned.info.id == bound
             await _leave_other_volume(state_dir, keep_journal=was_only_planned)
+        elif planned is not None:
+            await forget_plan(state_dir)
         return found, True
     if bound is not None and (planned is None or planned.info.id != bound):
         raise Damaged(
@@ -69,6 +72,19 @@ async def keep_plan(volume: Volume, state_dir: Path) -> None:
         LocalFault: it cannot be written.
     """
     await trio.to_thread.run_sync(_write, state_dir / PLANNED, volume.data)
+
+
+async def forget_plan(state_dir: Path) -> None:
+    """Forget it: it was created. From now on a bucket without it has lost it.
+
+    Raises:
+        LocalFault: it cannot be removed.
+    """
+    path = state_dir / PLANNED
+    try:
+        await trio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
+    except OSError as error:
+        raise LocalFault(f"cannot remove: {error.strerror}. path={str(path)!r}") from error
 
 
 async def create_planned(store: Store, volume: Volume, refuse_nested: RefuseNested) -> None:

@@ -32,7 +32,7 @@ from blobfs.formats.commit import (
     UsedPack,
 )
 from blobfs.model.chain import Landed
-from blobfs.model.changes import Covered, DirentKey, Intent
+from blobfs.model.changes import Covered, Intent, LocalDirent
 from blobfs.model.commit_outcome import Author, Outcome
 from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, spell_entry
 from blobfs.types import InodeNo, PackName, Seq
@@ -218,16 +218,25 @@ class Committer:
         """Return the unsaved row that a foreign operation changes, in words."""
         match operation:
             case PutDirent() | DropDirent():
-                key: DirentKey = (operation.parent, operation.name)
-                if key in self._unsaved.dirent_states:
-                    return f"name={operation.name!r}"
-            case NewInode() | SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder():
+                return self._contested_name(operation)
+            case NewInode():
+                # Both adopted one directory of native objects, or the root: it is the same.
+                if operation.prefix is None:
+                    return self._contested_inode(operation.inode)
+            case SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder():
                 return self._contested_inode(operation.inode)
             case SetAttributes():
                 # Both made entries in one directory: its times follow either.
                 if not _is_only_times(operation):
                     return self._contested_inode(operation.inode)
         return None
+
+    def _contested_name(self, operation: PutDirent | DropDirent) -> str | None:
+        mine = self._unsaved.dirent(operation.parent, operation.name)
+        is_same = isinstance(mine, LocalDirent) and mine.inode == operation.inode
+        if mine is None or (is_same and isinstance(operation, PutDirent)):
+            return None
+        return f"name={operation.name!r}"
 
     def _contested_inode(self, inode: InodeNo) -> str | None:
         return f"inode={inode}" if inode in self._unsaved.inode_states else None

@@ -29,6 +29,7 @@ from blobfs.sync.binding import (
     TREE,
     create_planned,
     find_volume,
+    forget_plan,
     keep_plan,
     why_read_only,
 )
@@ -299,4 +300,5 @@ class _Parts:
         bucket = self._bucket
         nested = partial(refuse_nested, bucket.store, bucket.outer, bucket.prefix)
         await create_planned(bucket.store, self._volume, nested)
+        await forget_plan(self._options.state_dir)
         self._is_there = True
