@@ -202,10 +202,20 @@ async def test_a_directory_cannot_be_moved_into_itself(world: World) -> None:
     for path in ((b"x",), (b"x", b"y"), (b"x", b"y", b"z")):
         await world.make(path, Kind.FOLDER)
     await world.commit()
-    bottom = await world.find((b"x", b"y", b"z"))
-    with pytest.raises(BlobfsError) as caught:
-        await world.namespace.rename(ROOT_INODE, b"x", bottom.inode, b"x")
-    assert caught.value.errno == errno.EINVAL
+    for top, path in ((b"x", (b"x", b"y", b"z")), (b"a", (b"a", b"deep"))):
+        bottom = await world.find(path)
+        with pytest.raises(BlobfsError) as caught:
+            await world.namespace.rename(ROOT_INODE, top, bottom.inode, b"new")
+        assert caught.value.errno == errno.EINVAL
+
+
+async def test_a_rename_to_another_name_of_the_same_file_changes_nothing(world: World) -> None:
+    """POSIX wants it so, and nothing has to be saved for it."""
+    made = await world.make((b"one",))
+    await world.namespace.link(made.inode, ROOT_INODE, b"other")
+    serial = world.unsaved.serial
+    assert await world.namespace.rename(ROOT_INODE, b"one", ROOT_INODE, b"other") is None
+    assert world.unsaved.serial == serial
 
 
 async def test_a_rename_moves_whole_directories_at_once(world: World) -> None:
