@@ -178,6 +178,7 @@ _BY_STATUS: dict[int, _Meaning] = {
     409: _CONFLICT,
     412: _CHANGED,
     429: _BUSY,
+    503: _BUSY,
     511: _Meaning(Unreachable, Fault.NOT_A_STORE.value, "log in to this network"),
 }
 
@@ -211,8 +212,6 @@ def error_of_fault(fault: Fault, call: Call) -> BlobfsError:
 def _meaning(answer: Answer, call: Call) -> _Meaning:
     if answer.status == 404 and call.kind == "list" and answer.code not in _BY_CODE:
         return _NO_CONTAINER
-    if answer.status == 503 and answer.retry_after_s is not None:
-        return _BUSY
     fallback = _SERVER_FAULT if answer.status >= 500 else _REFUSED
     return _BY_CODE.get(answer.code) or _BY_STATUS.get(answer.status, fallback)
 

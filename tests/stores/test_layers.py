@@ -125,6 +125,9 @@ def test_pauses_grow_up_to_a_bound() -> None:
     pauses = [pause_before_retry_s(error, attempt, 30, 1.0) for attempt in range(8)]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
     assert pause_before_retry_s(error, 7, 30, 0.5) == pytest.approx(2.5)
+    busy = [pause_before_retry_s(Throttled(""), attempt, 30, 1.0) for attempt in range(5)]
+    assert busy == pytest.approx([1, 2, 4, 5, 5])
+    assert pause_before_retry_s(Throttled("", retry_after_s=7), 0, 30, 1.0) == pytest.approx(7.1)
     assert pause_before_retry_s(error, 7, 4.9, 1.0) is None
     assert pause_before_retry_s(Throttled("", retry_after_s=40), 0, 30, 0.0) is None
     assert pause_before_retry_s(NotFound(""), 0, 30, 1.0) is None

@@ -213,6 +213,7 @@ async def test_a_listing_of_something_else_is_an_error(fake: FakeS3, fake_store:
         (Reply(500, b""), Unreachable),
         (Reply(429, b""), Throttled),
         (Reply(503, b"<Error><Code>SlowDown</Code></Error>"), Throttled),
+        (Reply(503, b"", {"Retry-After": "7"}), Throttled),
         (Reply(301, b""), UsageError),
     ],
 )
