@@ -19,7 +19,7 @@ import trio
 
 from blobfs.cache.lock import hold_folder
 from blobfs.config import MountSettings
-from blobfs.control.messages import Gauges, MountStatus
+from blobfs.control.messages import Gauges, MountStatus, SyncReply
 from blobfs.control.mounts import detach
 from blobfs.control.processes import own_memory_bytes, started_at
 from blobfs.control.registry import Claim, Registration, claim
@@ -40,6 +40,14 @@ class FileSystem(Protocol):
     """A file system with its front-end, ready to be mounted."""
 
     def gauges(self) -> Gauges: ...
+
+    def sync(self, upto: int | None) -> SyncReply:
+        """Hurry saving what was changed up to `upto` (None: up to now); say how far it is.
+
+        Raises:
+            ReadOnly: nothing can be saved through this mount.
+        """
+        ...
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         """Mount, call `mounted` once programs can use it, return when it was detached.
@@ -138,7 +146,7 @@ class _Mount:
             mountpoint=str(self.settings.mountpoint),
             source=self.settings.source,
             pid=os.getpid(),
-            read_only=self.settings.read_only,
+            read_only=self.settings.read_only or gauges.read_only_reason is not None,
             uptime_s=round(self.env.monotonic_s() - self.mounted_s, 3),
             state="mounted",
             cache=gauges.cache,
@@ -148,7 +156,15 @@ class _Mount:
             listings=gauges.listings,
             odd_keys=gauges.odd_keys,
             open_files=gauges.open_files,
+            unsaved=gauges.unsaved,
+            seq=gauges.seq,
+            safe=gauges.safe,
+            last_commit=gauges.last_commit,
+            read_only_reason=gauges.read_only_reason,
         )
+
+    def sync(self, upto: int | None) -> SyncReply:
+        return self.file_system.sync(upto)
 
     async def unmount(self) -> None:
         # In a thread, because the kernel asks us for more before it lets the mount go.

@@ -10,19 +10,23 @@ from blobfs.cache.reading import Reading, open_reading
 from blobfs.config import MountSettings
 from blobfs.control.messages import (
     CacheStatus,
+    CommitStatus,
     Gauges,
     Latency,
     ListingsStatus,
     OddKey,
     OddKeys,
     StoreStatus,
+    SyncReply,
+    UnsavedStatus,
 )
 from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
 from blobfs.stores.breaker import Breaker
 from blobfs.stores.metering import BUCKET_BOUNDS_S, Meter, Usage
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
-from blobfs.sync.engine import Bucket, Engine, EngineOptions, open_engine
+from blobfs.sync.engine import Bucket, Engine, EngineOptions, SavingStatistics, open_engine
+from blobfs.types import Serial
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import NativeTree, open_native
@@ -42,6 +46,7 @@ class MountableFileSystem:
     engine: Engine
     vfs: Vfs
     front: Front
+    env: Env
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         """Mount, call `mounted` once programs can use it, return when it was detached.
@@ -75,7 +80,48 @@ class MountableFileSystem:
                 ),
             ),
             open_files=self.vfs.open_files,
+            unsaved=self._unsaved_status(saving := self.engine.statistics()),
+            safe=saving.is_safe,
+            seq=saving.seq,
+            last_commit=self._last_commit(),
+            read_only_reason=self.engine.read_only_reason,
         )
+
+    def sync(self, upto: int | None) -> SyncReply:
+        """Hurry saving what was changed up to `upto` (None: up to now); say how far it is.
+
+        Raises:
+            ReadOnly: nothing can be saved through this mount.
+        """
+        serial = self.engine.hurry() if upto is None else Serial(upto)
+        saving = self.engine.statistics()
+        return SyncReply(
+            upto=serial,
+            done=self.engine.is_saved(serial),
+            seq=saving.seq,
+            unsaved=self._unsaved_status(saving),
+        )
+
+    def _unsaved_status(self, saving: SavingStatistics) -> UnsavedStatus:
+        oldest_ns = saving.unsaved.oldest_ns
+        age_s = 0.0 if oldest_ns is None else (self.env.now_ns() - oldest_ns) / 1e9
+        return UnsavedStatus(
+            files=saving.files,
+            bytes=saving.unsaved.bytes,
+            oldest_s=round(max(0.0, age_s), 3),
+            uploading_files=saving.files_under_way,
+            uploaded_bytes=saving.sent_bytes,
+            room_bytes=max(0, saving.unsaved.room_bytes),
+            problem=saving.problem,
+            damaged=tuple(str(damage) for damage in saving.unsaved.damages),
+        )
+
+    def _last_commit(self) -> CommitStatus | None:
+        last = self.engine.pusher.last_commit
+        if last is None:
+            return None
+        age_s = max(0.0, (self.env.now_ns() - last.when_ns) / 1e9)
+        return CommitStatus(last.seq, round(age_s, 3), last.files, last.stored_bytes)
 
     def _cache_status(self) -> CacheStatus:
         cache = self.reading.statistics()
@@ -143,7 +189,9 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
             )
             options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
             front = Front(vfs, options)
-            yield MountableFileSystem(settings, opened.meter, native, reading, engine, vfs, front)
+            yield MountableFileSystem(
+                settings, opened.meter, native, reading, engine, vfs, front, env
+            )
     finally:
         await opened.store.aclose()
 

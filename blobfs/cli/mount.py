@@ -16,13 +16,18 @@ from blobfs.stores.opening import Source, StoreOptions, parse_source
 @click.command(name="mount", context_settings={"max_content_width": 80})
 @click.argument("source")
 @click.argument("mountpoint")
-@click.option("--read-only", is_flag=True, default=None, help="Never write to the bucket.")
+@click.option("--read-only", is_flag=True, default=None, help="Let programs change nothing.")
+@click.option("--read-write", is_flag=True, default=None, help="Fail where writing is impossible.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, log to the terminal.")
 @click.option("--profile", metavar="NAME", help="The AWS profile to log in with.")
 @click.option("--region", metavar="NAME", help="The AWS region of the bucket.")
 @click.option("--endpoint-url", metavar="URL", help="Another server that speaks S3 or Azure Blob.")
 @click.option("--account", metavar="NAME", help="The Azure storage account.")
 @click.option("--anonymous", is_flag=True, default=None, help="Do not log in: for public buckets.")
+@click.option("--durability", metavar="WORD", help="What fsync waits for: local or remote. [local]")
+@click.option("--unsaved-size", metavar="SIZE", help="Most room for what is not saved yet.")
+@click.option("--settle", metavar="TIME", help="How long after its last close a file waits. [0.5s]")
+@click.option("--single-writer", is_flag=True, default=None, help="Only you ever write: see docs.")
 @click.option("--native-ttl", metavar="TIME", help="How long a listing counts as fresh. [60s]")
 @click.option("--cache-size", metavar="SIZE", help="Most room for the disk cache. [20GiB]")
 @click.option("--cache-dir", metavar="DIR", help="Keep caches below this folder.")
@@ -68,7 +73,7 @@ def _settings(
     named = {name.replace("_", "-"): value for name, value in flags.items()}
     chosen = choose_settings(named, os.environ)
     parsed = _unambiguous(source, chosen)
-    _require_read_only(chosen)
+    _refuse_contradiction(chosen)
     place = preflight.usable_mountpoint(mountpoint)
     settings = settings_for(
         parsed.url, parsed.state_id, place, chosen, os.environ, foreground=foreground
@@ -95,9 +100,8 @@ def _unambiguous(text: str, chosen: Mapping[str, Any]) -> Source:
     return parse_source(text, options, os.environ)
 
 
-def _require_read_only(chosen: Mapping[str, Any]) -> None:
-    if not chosen.get("read_only"):
+def _refuse_contradiction(chosen: Mapping[str, Any]) -> None:
+    if chosen.get("read_only") and chosen.get("read_write"):
         raise UsageError(
-            "writing is not there yet: buckets can only be read",
-            hint="add --read-only",
+            "--read-only and --read-write are opposites", hint="leave one of them away"
         )

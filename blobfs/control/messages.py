@@ -116,8 +116,9 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     listings: ListingsStatus
     odd_keys: OddKeys = OddKeys()
     open_files: int
-    unsaved: UnsavedStatus | None = None
-    seq: int | None = None
+    unsaved: UnsavedStatus
+    safe: bool
+    seq: int
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
 

@@ -81,6 +81,8 @@ class SavingStatistics:
     """What `status` says of saving."""
 
     unsaved: UnsavedStatistics
+    files: int
+    """Inodes and names that no commit has yet."""
     is_safe: bool
     seq: int
     problem: str | None
@@ -127,9 +129,12 @@ class Engine:
         await self.pusher.wait_saved(self.hurry())
 
     def statistics(self) -> SavingStatistics:
+        is_safe = self.pusher.is_clean
+        statistics = self.unsaved.statistics()
         return SavingStatistics(
-            unsaved=self.unsaved.statistics(),
-            is_safe=self.pusher.is_clean,
+            unsaved=statistics,
+            files=0 if is_safe else max(1, statistics.files),
+            is_safe=is_safe,
             seq=self.tree.state.seq,
             problem=self.pusher.problem or self.read_only_reason,
             files_under_way=self.pusher.files_under_way,

@@ -48,7 +48,7 @@ class LastCommit:
     seq: Seq
     when_ns: int
     files: int
-    content_bytes: int
+    stored_bytes: int
 
 
 @dataclass(slots=True, eq=False)
