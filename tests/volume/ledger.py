@@ -19,7 +19,7 @@ from blobfs.model.changes import (
     LocalInode,
 )
 from blobfs.model.spans import FromBase, Piece
-from blobfs.types import KIB, ROOT_INODE, ByteRange, InodeNo, Seq, Serial
+from blobfs.types import KIB, ROOT_INODE, ByteRange, InodeNo, Seq
 from blobfs.volume.journal import open_journal
 from blobfs.volume.room import Disk, Room
 from blobfs.volume.unsaved import Unsaved
@@ -124,21 +124,23 @@ class Ledger:
     def unlink(self, name: bytes) -> None:
         if name not in self.now.names:
             return
-        inode = self.now.names.pop(name)
+        inode = self.now.names[name]
         self.unsaved.apply(Change({inode: None}, {(ROOT_INODE, name): None}))
+        del self.now.names[name]
         del self.now.rows[inode], self.now.bodies[inode]
         self.done()
 
     def rename(self, old: bytes, new: bytes) -> None:
         if old not in self.now.names or old == new:
             return
-        inode, replaced = self.now.names.pop(old), self.now.names.get(new)
+        inode, replaced = self.now.names[old], self.now.names.get(new)
         dirents: dict[DirentKey, LocalDirent | None] = {
             (ROOT_INODE, old): None,
             (ROOT_INODE, new): LocalDirent(inode, Kind.FILE),
         }
         gone: dict[InodeNo, LocalInode | None] = {} if replaced is None else {replaced: None}
         self.unsaved.apply(Change(gone, dirents))
+        del self.now.names[old]
         self.now.names[new] = inode
         if replaced is not None:
             del self.now.rows[replaced], self.now.bodies[replaced]
@@ -205,10 +207,6 @@ async def content(unsaved: Unsaved, saved: Files, inode: InodeNo) -> bytes:
         found = base[part.span.start : part.span.stop]
         parts.append(found.ljust(len(part.span), b"\0"))
     return b"".join(parts)
-
-
-def last_serial(unsaved: Unsaved) -> Serial:
-    return unsaved.serial
 
 
 def kill(folder: Path, to: Path) -> Path:
