@@ -98,8 +98,12 @@ def _handler(
     return handle
 
 
+_WORTH_A_WORD = (errno.EIO, errno.ESTALE, errno.EROFS)
+"""What a program's own message does not explain: EROFS on a mount that can be written, say."""
+
+
 def _log_failure(name: str, error: BlobfsError) -> None:
-    level = logging.WARNING if error.errno in (errno.EIO, errno.ESTALE) else logging.DEBUG
+    level = logging.WARNING if error.errno in _WORTH_A_WORD else logging.DEBUG
     log.log(level, "%s: %s (%s)", name, error, errno.errorcode.get(error.errno, error.errno))
 
 

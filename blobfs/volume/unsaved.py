@@ -20,7 +20,7 @@ import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import LocalFault, NoRoom
+from blobfs.errors import Damaged, LocalFault, NoRoom
 from blobfs.model.changes import (
     GONE,
     Change,
@@ -47,6 +47,7 @@ from blobfs.volume.journal_records import (
 from blobfs.volume.journal_recovery import Damage
 from blobfs.volume.room import Room, disk_of
 from blobfs.volume.unsaved_cleaning import Cleaner
+from blobfs.volume.unsaved_damage import Damages
 from blobfs.volume.unsaved_rows import DirentState, InodeState
 from blobfs.volume.unsaved_state import UnsavedState
 
@@ -149,6 +150,7 @@ class Unsaved:
         self._journal = journal
         self._state = state
         self._rows = state.rows
+        self._damages = Damages(journal.damages, state.rows)
         self._saved = saved
         self._env = env
         self._room = room
@@ -249,7 +251,9 @@ class Unsaved:
         while len(data) > PAYLOAD_BYTES:
             stop = offset + PAYLOAD_BYTES
             # Its end is not there yet: a size that says so would show zeros after a power cut.
-            shorter = replace(row, size_bytes=max(self._size_of(inode), stop))
+            # What is committed shows in any case, also where no unsaved row says so.
+            size_bytes = max(self._size_of(inode), row.base_limit_bytes, stop)
+            shorter = replace(row, size_bytes=size_bytes)
             self._write(inode, shorter, offset, memoryview(data)[:PAYLOAD_BYTES])
             data, offset = memoryview(data)[PAYLOAD_BYTES:], stop
         if data:
@@ -262,7 +266,11 @@ class Unsaved:
         Raises:
             Damaged: they cannot be read back.
         """
-        return await self._journal.read(piece)
+        try:
+            return await self._journal.read(piece)
+        except Damaged:
+            self._damages.note(piece)
+            raise
 
     def pinned(self) -> contextlib.AbstractContextManager[None]:
         """Keep all pieces of now readable while we are inside, whatever is saved meanwhile."""
@@ -414,7 +422,7 @@ class Unsaved:
             bytes=sum(spans.unsaved_bytes for spans in rows.spans.values()),
             oldest_ns=min(since, default=None),
             room_bytes=self.room_bytes,
-            damages=self._journal.damages,
+            damages=self._damages.current(),
         )
 
     def _removed(self, inode: InodeNo) -> Gone | None:
