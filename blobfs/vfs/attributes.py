@@ -1,13 +1,24 @@
 """Name the values that the core gives to front-ends, and the errors that are its own."""
 
 import errno
+import stat
 from dataclasses import dataclass
 
 import msgspec
 
 from blobfs.errors import BlobfsError
+from blobfs.formats.rows import Kind
 from blobfs.model.nodes import Node
+from blobfs.model.refusal import Refused
 from blobfs.types import InodeNo
+
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFCHR: Kind.CHARACTER_DEVICE,
+    stat.S_IFBLK: Kind.BLOCK_DEVICE,
+}
 
 
 class BadHandle(BlobfsError):
@@ -91,6 +102,18 @@ def attributes_of(node: Node, atime_ns: int, valid_s: float) -> Attributes:
         row.ctime_ns,
         valid_s,
     )
+
+
+def kind_of(mode: int) -> Kind:
+    """Return what mknod(2) makes of this mode.
+
+    Raises:
+        Refused: EINVAL.
+    """
+    kind = _KINDS.get(stat.S_IFMT(mode) or stat.S_IFREG)
+    if kind is None:
+        raise Refused(errno.EINVAL, f"nothing that mknod makes. mode={mode:#o}")
+    return kind
 
 
 def state_of(cached_bytes: int, size_bytes: int) -> bytes:

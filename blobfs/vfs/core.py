@@ -10,7 +10,6 @@ together, so no locks are needed.
 
 import errno
 import itertools
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ from blobfs.vfs.attributes import (
     NoAttribute,
     NotAllowed,
     attributes_of,
+    kind_of,
 )
 from blobfs.vfs.files import Files, OpenFile
 from blobfs.vfs.lookups import Lookups
@@ -43,15 +43,6 @@ MOST_VALID_S = 30.0
 
 OWN_XATTRS = b"user.blobfs."
 """What blobfs itself says of a file: can be read, but is neither listed nor set."""
-
-KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-    stat.S_IFCHR: Kind.CHARACTER_DEVICE,
-    stat.S_IFBLK: Kind.BLOCK_DEVICE,
-}
-"""What mknod(2) makes."""
 
 LINK_PERMISSIONS = 0o777
 """Of a symbolic link: nobody asks for them."""
@@ -100,8 +91,8 @@ class Vfs:
 
     def forget(self, inode: InodeNo, count: int) -> None:
         """Take back `count` lookups of `inode`; one without a name goes with the last."""
-        if self._lookups.forget(inode, count):
-            self._drop_if_gone(inode)
+        if self._lookups.forget(inode, count) and self._is_gone(inode):
+            self._drop(inode)
 
     async def create(
         self,
@@ -140,11 +131,8 @@ class Vfs:
         Raises:
             Refused: EINVAL (something else), and as `Namespace.make`.
         """
-        kind = KINDS.get(stat.S_IFMT(mode) or stat.S_IFREG)
-        if kind is None:
-            raise Refused(errno.EINVAL, f"nothing that mknod makes. mode={mode:#o}")
-        node = await self._namespace.make(parent, name, kind, mode, maker, rdev=rdev)
-        return self._counted(node)
+        kind = kind_of(mode)
+        return self._counted(await self._namespace.make(parent, name, kind, mode, maker, rdev=rdev))
 
     async def symlink(
         self, parent: InodeNo, name: bytes, target: bytes, maker: Maker
@@ -161,11 +149,11 @@ class Vfs:
 
     async def unlink(self, parent: InodeNo, name: bytes) -> None:
         """Take a name from a file. Raises as `Namespace.unlink`."""
-        self._drop_if_gone((await self._namespace.unlink(parent, name)).inode)
+        self._note_removed(await self._namespace.unlink(parent, name))
 
     async def rmdir(self, parent: InodeNo, name: bytes) -> None:
         """Remove an empty directory. Raises as `Namespace.rmdir`."""
-        self._drop_if_gone((await self._namespace.rmdir(parent, name)).inode)
+        self._note_removed(await self._namespace.rmdir(parent, name))
 
     async def rename(
         self, parent: InodeNo, name: bytes, new_parent: InodeNo, new_name: bytes, flags: int
@@ -173,7 +161,7 @@ class Vfs:
         """Move an entry, in place of what has the new name. Raises as `Namespace.rename`."""
         replaced = await self._namespace.rename(parent, name, new_parent, new_name, flags)
         if replaced is not None:
-            self._drop_if_gone(replaced.inode)
+            self._note_removed(replaced)
 
     def readlink(self, inode: InodeNo) -> bytes:
         """Return the target of a symbolic link. Raises as `Namespace.readlink`."""
@@ -371,17 +359,25 @@ class Vfs:
             raise BadHandle(f"no such open directory. handle={handle}")
         return folder
 
-    def _drop_if_gone(self, inode: InodeNo) -> None:
-        """Let an inode go that has no name, unless somebody holds it still."""
-        if inode in self._lookups:
+    def _note_removed(self, node: Node) -> None:
+        """Let an inode go that lost a name: if that was the last, and nobody holds it."""
+        if not node.is_gone:
             return
+        if node.inode in self._lookups:
+            self._files.note_removed(node.inode)
+        else:
+            self._drop(node.inode)
+
+    def _drop(self, inode: InodeNo) -> None:
+        self._namespace.drop(inode)
+        self._files.note_dropped(inode)
+        self._atimes.forget(inode)
+
+    def _is_gone(self, inode: InodeNo) -> bool:
         try:
-            node = self._namespace.node(inode)
+            return self._namespace.node(inode).is_gone
         except Changed:
-            return  # a native one: with the last hold nothing leads to it any more
-        if node.is_gone:
-            self._namespace.drop(inode)
-            self._atimes.forget(inode)
+            return False  # a native one: with the last hold nothing leads to it any more
 
     def _counted(self, node: Node) -> Attributes:
         self._lookups.count(node)

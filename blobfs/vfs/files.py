@@ -59,6 +59,14 @@ class Files:
         """Note that a program cut a file or synced it."""
         self._volume.note_touched(inode)
 
+    def note_removed(self, inode: InodeNo) -> None:
+        """Note that a file lost its last name, and is still held."""
+        self._volume.note_removed(inode)
+
+    def note_dropped(self, inode: InodeNo) -> None:
+        """Note that nobody holds a removed file any more."""
+        self._volume.note_dropped(inode)
+
     async def sync(self) -> None:
         """Return when everything done so far survives a power cut."""
         await self._unsaved.sync()

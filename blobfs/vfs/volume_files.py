@@ -5,6 +5,7 @@ planned in one moment; the bytes that the plan names stay where they are until i
 """
 
 from blobfs.env import Env
+from blobfs.errors import Damaged
 from blobfs.formats.rows import InodeRow
 from blobfs.model.nodes import Node
 from blobfs.model.settling import Settling
@@ -33,6 +34,7 @@ class VolumeFiles:
         self._contents = contents
         self._settling = settling
         self._env = env
+        self._removed: dict[InodeNo, InodeRow | None] = {}
 
     def open(self, node: Node, *, for_writing: bool) -> "VolumeFile":
         """Open a file. It costs no request."""
@@ -56,14 +58,25 @@ class VolumeFiles:
         plan = spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
         base = None
         if any(isinstance(part, FromBase) for part in plan):
-            base = file.follow(self._namespace.committed(inode), self._contents)
+            base = file.follow(self._committed(inode), self._contents)
         with self._unsaved.pinned():
             parts = [await self._read_part(part, base) for part in plan]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def note_removed(self, inode: InodeNo) -> None:
+        """Keep what was committed of a file that lost its last name and is still held.
+
+        The log forgets it with the next commit; its unsaved bytes lie over what it was just now.
+        """
+        self._removed.setdefault(inode, self._namespace.committed(inode))
+
+    def note_dropped(self, inode: InodeNo) -> None:
+        """Forget a file that nobody holds any more."""
+        self._removed.pop(inode, None)
+
     async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
         """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
-        row = self._namespace.committed(inode)
+        row = self._committed(inode)
         if name == b"cached_bytes":
             return b"%d" % (0 if row is None else await self._contents.cached_bytes(row.content))
         if name != b"state":
@@ -81,15 +94,22 @@ class VolumeFiles:
         """Note that a handle for writing is gone."""
         self._settling.closed(inode, self._env.monotonic_s())
 
+    def _committed(self, inode: InodeNo) -> InodeRow | None:
+        if inode in self._removed:
+            return self._removed[inode]
+        return self._namespace.committed(inode)
+
     async def _read_part(self, part: ReadPart, base: ContentReader | None) -> bytes | memoryview:
         if isinstance(part, Piece):
             return await self._unsaved.read(part)
-        if isinstance(part, FromBase) and base is not None:
-            found = await base.read(part.span)
-            if len(found) == len(part.span):
-                return found
-            return bytes(found) + bytes(len(part.span) - len(found))
-        return bytes(len(part.span))
+        if not isinstance(part, FromBase):
+            return bytes(len(part.span))
+        if base is None:
+            raise Damaged(f"the committed content of a file is gone. bytes={part.span}")
+        found = await base.read(part.span)
+        if len(found) == len(part.span):
+            return found
+        return bytes(found) + bytes(len(part.span) - len(found))
 
 
 class VolumeFile:

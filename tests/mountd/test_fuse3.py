@@ -19,12 +19,15 @@ from tests.contracts.vfs_content_contract import ContentContract
 from tests.contracts.vfs_kernel_contract import KernelContract
 from tests.contracts.vfs_mixed_contract import MixedContract
 from tests.contracts.vfs_names_contract import NamesContract
+from tests.contracts.vfs_saved_contract import SavedContract
 from tests.core import opened_core
 
 pytestmark = pytest.mark.mount
 
 
-class TestMount(MixedContract, ContentContract, NamesContract, AttributesContract, KernelContract):
+class TestMount(
+    MixedContract, SavedContract, ContentContract, NamesContract, AttributesContract, KernelContract
+):
     @asynccontextmanager
     async def opened(
         self, store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool = True

@@ -13,10 +13,11 @@ from tests.contracts.vfs_attributes_contract import AttributesContract
 from tests.contracts.vfs_content_contract import ContentContract
 from tests.contracts.vfs_mixed_contract import MixedContract
 from tests.contracts.vfs_names_contract import NamesContract
+from tests.contracts.vfs_saved_contract import SavedContract
 from tests.core import opened_core
 
 
-class TestCore(MixedContract, ContentContract, NamesContract, AttributesContract):
+class TestCore(MixedContract, SavedContract, ContentContract, NamesContract, AttributesContract):
     @asynccontextmanager
     async def opened(
         self, store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool = True
