@@ -33,7 +33,7 @@ class TestMount(
         self, store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool = True
     ) -> AsyncIterator[KernelFiles]:
         mountpoint = folder / "mountpoint"
-        mountpoint.mkdir(exist_ok=True)
+        mountpoint.mkdir(exist_ok=True, parents=True)
         options = MountOptions("memory://test", allow_other=True, read_only=read_only)
         async with (
             opened_core(store, folder, Env(), ttl_s, read_only=read_only) as core,
