@@ -60,13 +60,14 @@ class Record:
 class Damage:
     """Bytes of the journal that had been on disk and cannot be read.
 
-    `inode` and `lost` name what they held, where that is known.
+    `inode`, `lost` and `serial` name the write that they held, where that is known.
     """
 
     segment: int
     span: ByteRange
     inode: InodeNo | None = None
     lost: ByteRange | None = None
+    serial: Serial | None = None
 
 
 @dataclass(slots=True)
@@ -234,7 +235,7 @@ class _Recovery:
         if not isinstance(body, (Wrote, MovedBytes)):
             raise Damaged(f"a record has bytes that it cannot have. segment={record.segment}")
         lost = ByteRange(body.start, body.start + record.payload_bytes)
-        self._log.damages.append(Damage(record.segment, span, body.inode, lost))
+        self._log.damages.append(Damage(record.segment, span, body.inode, lost, record.serial))
         return replace(record, checksums=b"")
 
     def _resume(self, index: int, offset: int) -> tuple[int, int] | None:
