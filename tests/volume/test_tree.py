@@ -301,6 +301,21 @@ class TestNumbers:
         with pytest.raises(Damaged, match=r"cannot be granted.*slot=2"):
             await tree.replay([story.entry(grant, client=SOMEBODY)])
 
+    async def test_ranges_lie_anywhere_side_by_side(self, tree: Tree, story: Story) -> None:
+        """Clients choose theirs by chance before they ever met; a free one is theirs (M1)."""
+        ranges = [Grant(5000, 6000), Grant(2000, 3000), Grant(3000, 5000), Grant(6000, 6001)]
+        await tree.replay([story.entry(*beginning())])
+        await tree.replay([story.entry(each, client=SOMEBODY) for each in ranges])
+        assert [each.first for each in tree.granted(SOMEBODY)] == [2000, 3000, 5000, 6000]
+        for taken in (Grant(1999, 2001), Grant(2999, 3001), Grant(6000, 7000), Grant(1500, 9000)):
+            with pytest.raises(Damaged, match="cannot be granted"):
+                await tree.rehearse(story.entry(taken).entry)
+
+    async def test_one_entry_grants_no_number_twice(self, tree: Tree, story: Story) -> None:
+        """Likewise, within one commit."""
+        with pytest.raises(Damaged, match="cannot be granted"):
+            await tree.rehearse(story.entry(*beginning(), Grant(999, 1001)).entry)
+
     @pytest.mark.parametrize(
         ("number", "author"), [(50, SOMEBODY), (1100, ME), (1500, ME), (1250, SOMEBODY)]
     )
