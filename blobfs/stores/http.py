@@ -149,8 +149,12 @@ class Connections:
                 with _timeout(self._endpoint.answer_within_s, Fault.TIMEOUT):
                     await connection.stream.send_all(_request(method, url, headers))
                     reply = await _reply(connection, has_body=method != "HEAD")
+            except trio.Cancelled:
+                connection.close()
+                raise
             except BaseException:
                 connection.close()
+                self.close()  # after a sleep, or in another network, the others are dead, too
                 raise
         self._give_back(connection, reply)
         return reply

@@ -222,6 +222,18 @@ async def test_a_server_that_does_not_answer_is_given_up(server: Server) -> None
         await ask(connections, server)
 
 
+async def test_a_dead_connection_takes_its_like_with_it(server: Server) -> None:
+    """Or after a laptop's sleep each try would meet another dead one, until the deadline."""
+    connections = Connections(Endpoint(server.url, None, 5, PATIENCE_S))
+    await connections.warm_up(2)
+    server.answers = [b"HTTP/1.1 200 OK\r\n", answer()]
+    with pytest.raises(Unreachable):
+        await ask(connections, server)
+    assert (await ask(connections, server)).body == b"yes"
+    assert server.connections == 3
+    connections.close()
+
+
 async def test_a_question_given_up_takes_its_connection_with_it(
     server: Server, connections: Connections
 ) -> None:
