@@ -6,8 +6,6 @@ expect to see change is kept for as long as the mount lasts, for the newest of m
 
 from collections import OrderedDict
 
-from blobfs.formats.rows import Kind
-from blobfs.model.nodes import Node
 from blobfs.types import InodeNo
 
 MOST_REMEMBERED = 100_000
@@ -23,9 +21,9 @@ class AccessTimes:
     def __init__(self) -> None:
         self._times: OrderedDict[InodeNo, int] = OrderedDict()
 
-    def get(self, node: Node) -> int:
-        """Return when `node` was last read, as far as anybody needs to know."""
-        return self._times.get(node.inode, node.row.mtime_ns)
+    def get(self, inode: InodeNo, mtime_ns: int) -> int:
+        """Return when an inode was last read, as far as anybody needs to know."""
+        return self._times.get(inode, mtime_ns)
 
     def set(self, inode: InodeNo, atime_ns: int) -> None:
         """Keep what a program set, or what a read made of it."""
@@ -38,10 +36,8 @@ class AccessTimes:
         """Drop what is known of an inode that is gone."""
         self._times.pop(inode, None)
 
-    def note_read(self, node: Node, now_ns: int) -> None:
+    def note_read(self, inode: InodeNo, mtime_ns: int, ctime_ns: int, now_ns: int) -> None:
         """Note a read if it is the first one since the file changed, or since a day."""
-        if node.kind is not Kind.FILE:
-            return
-        atime_ns, row = self.get(node), node.row
-        if atime_ns <= max(row.mtime_ns, row.ctime_ns) or now_ns - atime_ns >= STALE_AFTER_NS:
-            self.set(node.inode, now_ns)
+        atime_ns = self._times.get(inode, mtime_ns)
+        if atime_ns <= max(mtime_ns, ctime_ns) or now_ns - atime_ns >= STALE_AFTER_NS:
+            self.set(inode, now_ns)

@@ -61,6 +61,7 @@ class Vfs:
         self,
         namespace: Namespace,
         files: Files,
+        atimes: AccessTimes,
         usage: Callable[[], Usage],
         env: Env,
     ) -> None:
@@ -69,7 +70,7 @@ class Vfs:
         self._lookups = Lookups()
         self._usage = usage
         self._env = env
-        self._atimes = AccessTimes()
+        self._atimes = atimes
         self._handles = itertools.count(1)
         self._open_files: dict[HandleNo, OpenFile] = {}
         self._open_folders: dict[HandleNo, _OpenFolder] = {}
@@ -296,9 +297,7 @@ class Vfs:
         Raises:
             Changed: the store holds another version of a native object by now.
         """
-        file = self._open_file(handle)
-        self._atimes.note_read(self._namespace.node(file.inode), self._env.now_ns())
-        return await file.read(span)
+        return await self._open_file(handle).read(span)
 
     async def write(self, handle: HandleNo, offset: int, data: bytes) -> None:
         """Take in bytes; they survive a kill of this process from then on (P1).
@@ -388,7 +387,7 @@ class Vfs:
         return Dirent(listed.name, attributes, listed.node, listed.next_cookie)
 
     def _attributes(self, node: Node, valid_s: float) -> Attributes:
-        return attributes_of(node, self._atimes.get(node), valid_s)
+        return attributes_of(node, self._atimes.get(node.inode, node.row.mtime_ns), valid_s)
 
     def _valid_s(self, until_s: float) -> float:
         return min(MOST_VALID_S, max(0.0, until_s - self._env.monotonic_s()))

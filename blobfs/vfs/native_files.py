@@ -6,11 +6,13 @@ Concurrency: several reads of one file are under way at once, because kernels se
 from weakref import WeakSet
 
 from blobfs.cache.reading import Reader, Reading
+from blobfs.env import Env
 from blobfs.errors import Changed, NotFound, ReadOnly
 from blobfs.model.listing import Entry
 from blobfs.model.nodes import NativeNode, content_of
 from blobfs.model.walk import NAMES_LOOKED_AHEAD, RunDetector
 from blobfs.types import MIB, ByteRange, InodeNo
+from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.attributes import state_of
 from blobfs.volume.native import NativeTree
 
@@ -26,6 +28,7 @@ class NativeFile:
         self._native = native
         self._reader = reader
         self._files = files
+        self._was_read = False
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
         """Return the bytes of `span`, shorter only at the end of the file.
@@ -33,6 +36,9 @@ class NativeFile:
         Raises:
             Changed: the store holds another version by now: never a mixture of two.
         """
+        if not self._was_read:
+            self._was_read = True
+            self._files.note_read(self._native)
         try:
             return await self._reader.read(span)
         except (Changed, NotFound) as error:
@@ -54,9 +60,11 @@ class NativeFile:
 class NativeFiles:
     """The native objects that are open, and those that are likely to be opened next."""
 
-    def __init__(self, native: NativeTree, reading: Reading) -> None:
+    def __init__(self, native: NativeTree, reading: Reading, atimes: AccessTimes, env: Env) -> None:
         self._native = native
         self._reading = reading
+        self._atimes = atimes
+        self._env = env
         self._outdated: WeakSet[NativeNode] = WeakSet()
         self._runs = RunDetector()
         self._fetched_ahead: tuple[str, bytes] = ("", b"")
@@ -71,6 +79,11 @@ class NativeFiles:
             raise Changed(f"the object was replaced. key={native.content.key!r}")
         self._fetch_neighbours(native)
         return NativeFile(native, self._reading.open(native.content), self)
+
+    def note_read(self, native: NativeNode) -> None:
+        """Note that a program read an object that it opened."""
+        mtime_ns = native.entry.mtime_ns
+        self._atimes.note_read(native.number, mtime_ns, mtime_ns, self._env.now_ns())
 
     def note_outdated(self, native: NativeNode) -> None:
         """Note that the store holds another version: the name has to be looked up anew."""

@@ -4,6 +4,7 @@ from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
 from blobfs.sync.engine import Engine
+from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.files import Files
 from blobfs.vfs.native_files import NativeFiles
@@ -27,7 +28,8 @@ def make_vfs(
         look=look,
         read_only=engine.is_read_only,
     )
-    volume = VolumeFiles(namespace, engine.unsaved, engine.contents, engine.settling, env)
-    files = Files(NativeFiles(native, reading), volume, engine.unsaved)
+    atimes = AccessTimes()
+    volume = VolumeFiles(namespace, engine.unsaved, engine.contents, engine.settling, atimes, env)
+    files = Files(NativeFiles(native, reading, atimes, env), volume, engine.unsaved)
     meter = UsageMeter(native, engine.tree, engine.unsaved, read_only=engine.is_read_only)
-    return Vfs(namespace, files, meter.usage, env)
+    return Vfs(namespace, files, atimes, meter.usage, env)

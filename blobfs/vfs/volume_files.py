@@ -7,11 +7,13 @@ planned in one moment; the bytes that the plan names stay where they are until i
 from blobfs.env import Env
 from blobfs.errors import Damaged
 from blobfs.formats.rows import InodeRow
-from blobfs.model.nodes import Node
+from blobfs.model.changes import LocalInode
+from blobfs.model.nodes import Node, as_local
 from blobfs.model.settling import Settling
 from blobfs.model.spans import FromBase, Piece, ReadPart
 from blobfs.model.tree_rules_attributes import row_after_write
 from blobfs.types import ByteRange, InodeNo
+from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.attributes import BadHandle, state_of
 from blobfs.volume.content import ContentReader, Contents
 from blobfs.volume.namespace import Namespace
@@ -27,12 +29,14 @@ class VolumeFiles:
         unsaved: Unsaved,
         contents: Contents,
         settling: Settling,
+        atimes: AccessTimes,
         env: Env,
     ) -> None:
         self._namespace = namespace
         self._unsaved = unsaved
         self._contents = contents
         self._settling = settling
+        self._atimes = atimes
         self._env = env
         self._removed: dict[InodeNo, InodeRow | None] = {}
 
@@ -53,12 +57,13 @@ class VolumeFiles:
     async def read(self, file: "VolumeFile", span: ByteRange) -> bytes | memoryview:
         """Return what a file shows in one moment."""
         inode = file.inode
-        row = self._namespace.node(inode).row
+        row, committed = self._rows(inode)
+        self._atimes.note_read(inode, row.mtime_ns, row.ctime_ns, self._env.now_ns())
         spans = self._unsaved.spans(inode)
         plan = spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
         base = None
         if any(isinstance(part, FromBase) for part in plan):
-            base = file.follow(self._committed(inode), self._contents)
+            base = file.follow(committed or self._committed(inode), self._contents)
         with self._unsaved.pinned():
             parts = [await self._read_part(part, base) for part in plan]
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -93,6 +98,17 @@ class VolumeFiles:
     def note_closed(self, inode: InodeNo) -> None:
         """Note that a handle for writing is gone."""
         self._settling.closed(inode, self._env.monotonic_s())
+
+    def _rows(self, inode: InodeNo) -> tuple[LocalInode, InodeRow | None]:
+        """Return the row as programs see it, and what it was made from, if that is all of it.
+
+        A committed row of a large file takes a while to decode, so it is asked for once a read.
+        """
+        if self._unsaved.inode(inode) is None:
+            committed = self._namespace.committed(inode)
+            if committed is not None:
+                return as_local(committed), committed
+        return self._namespace.node(inode).row, None
 
     def _committed(self, inode: InodeNo) -> InodeRow | None:
         if inode in self._removed:
