@@ -30,7 +30,8 @@ from blobfs.types import Serial
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import NativeTree, open_native
-from mountd.fuse3 import Front, FuseMount, MountOptions, open_mount
+from mountd.fuse3 import Front, FuseMount, open_mount
+from mountd.mount_options import MountOptions
 
 MOST_ODD_KEYS_NAMED = 100
 

@@ -15,7 +15,6 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -31,15 +30,10 @@ from blobfs.trace import request_id
 from blobfs.types import ByteRange, HandleNo, InodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
+from mountd.kernel_limits import raise_limits
+from mountd.mount_options import MountOptions
 
 log = logging.getLogger("blobfs.fuse")
-
-READ_AHEAD_KIB = 1024
-"""What the kernel may ask for ahead of a reader; its default of 128 costs half the speed."""
-
-MOST_IN_BACKGROUND = 128
-"""Read-ahead requests that the kernel sends before the first is answered. With its default of
-12, as many that wait for a dead server would hold up those that the cache could answer."""
 
 MOST_TASKS = 512
 """Requests handled at once: many readers may hang on a dead server without blocking others."""
@@ -56,22 +50,6 @@ UNIT_BYTES = 512
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class MountOptions:
-    """How the kernel shows the files: under which name, to whom, and whether to writers."""
-
-    source: str
-    allow_other: bool
-    read_only: bool
-
-    def as_fuse(self) -> set[str]:
-        # A comma would end the option.
-        name = self.source.replace("\\", "\\\\").replace(",", "\\,")
-        options = {"default_permissions", "subtype=blobfs", f"fsname={name}"}
-        options.add("ro" if self.read_only else "rw")
-        return options | {"allow_other"} if self.allow_other else options
 
 
 def _handler(
@@ -383,7 +361,7 @@ class FuseMount:
     async def _greet(self) -> None:
         # The greeting (FUSE_INIT) sets the read-ahead back, so it is raised after it.
         await self._front.greeted.wait()
-        await trio.to_thread.run_sync(_tune, self._mountpoint)
+        await trio.to_thread.run_sync(raise_limits, self._mountpoint)
 
     def stop(self) -> None:
         """Let `serve` return."""
@@ -412,29 +390,3 @@ async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(pyfuse3.close)
-
-
-def _tune(mountpoint: Path) -> None:
-    """Raise what the kernel allows us, where we may: the first needs root, the others do not."""
-    device = _device_of(mountpoint)
-    connection = f"/sys/fs/fuse/connections/{device.rpartition(':')[2]}"
-    for setting, value in (
-        (f"/sys/class/bdi/{device}/read_ahead_kb", READ_AHEAD_KIB),
-        (f"{connection}/max_background", MOST_IN_BACKGROUND),
-        (f"{connection}/congestion_threshold", MOST_IN_BACKGROUND * 3 // 4),
-    ):
-        try:
-            Path(setting).write_text(str(value))
-        except OSError as error:
-            log.debug("the kernel's setting stays as it is: %s", error)
-
-
-def _device_of(mountpoint: Path) -> str:
-    """Return `major:minor` of the newest mount there, without touching the mount itself."""
-    wanted = os.fsencode(mountpoint)
-    device = ""
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = line.split(b" ")
-        if fields[4].decode("unicode_escape").encode("latin-1") == wanted:
-            device = fields[2].decode()
-    return device

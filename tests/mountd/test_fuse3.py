@@ -12,7 +12,8 @@ import trio
 from blobfs.env import Env
 from blobfs.stores.base import Store
 from blobfs.stores.memory import MemoryStore
-from mountd.fuse3 import Front, MountOptions, open_mount
+from mountd.fuse3 import Front, open_mount
+from mountd.mount_options import MountOptions
 from tests.contracts.kernel_files import KernelFiles, in_thread
 from tests.contracts.vfs_attributes_contract import AttributesContract
 from tests.contracts.vfs_content_contract import ContentContract
