@@ -187,6 +187,8 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
                 env,
                 source=settings.source,
                 look=NativeLook(settings.uid, settings.gid, settings.umask),
+                durability=settings.durability,
+                deadline_s=settings.deadline_s,
             )
             options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
             front = Front(vfs, options)

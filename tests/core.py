@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blobfs.cache.reading import open_reading
+from blobfs.config import Durability
 from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
 from blobfs.stores.base import Store
@@ -30,7 +31,14 @@ class Core:
 
 @asynccontextmanager
 async def opened_core(
-    store: Store, folder: Path, env: Env, ttl_s: float, *, read_only: bool = True
+    store: Store,
+    folder: Path,
+    env: Env,
+    ttl_s: float,
+    *,
+    read_only: bool = True,
+    durability: Durability = "local",
+    deadline_s: float = 30,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
@@ -42,5 +50,14 @@ async def opened_core(
         ) as reading,
         open_engine(Bucket(breaker, store, ""), reading, options, env) as engine,
     ):
-        vfs = make_vfs(engine, native, reading, env, source=store.url, look=LOOK)
+        vfs = make_vfs(
+            engine,
+            native,
+            reading,
+            env,
+            source=store.url,
+            look=LOOK,
+            durability=durability,
+            deadline_s=deadline_s,
+        )
         yield Core(vfs, engine)

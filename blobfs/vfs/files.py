@@ -9,9 +9,9 @@ from blobfs.model.refusal import Refused
 from blobfs.model.tree_rules import check_changeable
 from blobfs.types import ByteRange, InodeNo
 from blobfs.vfs.attributes import IsAFolder
+from blobfs.vfs.durability import Sync
 from blobfs.vfs.native_files import NativeFiles
 from blobfs.vfs.volume_files import VolumeFiles
-from blobfs.volume.unsaved import Unsaved
 
 
 class OpenFile(Protocol):
@@ -31,10 +31,10 @@ class OpenFile(Protocol):
 class Files:
     """All files that can be opened."""
 
-    def __init__(self, natives: NativeFiles, volume: VolumeFiles, unsaved: Unsaved) -> None:
+    def __init__(self, natives: NativeFiles, volume: VolumeFiles, sync: Sync) -> None:
         self._natives = natives
         self._volume = volume
-        self._unsaved = unsaved
+        self._sync = sync
 
     def open(self, node: Node, *, for_writing: bool) -> OpenFile:
         """Open a file.
@@ -68,8 +68,8 @@ class Files:
         self._volume.note_dropped(inode)
 
     async def sync(self) -> None:
-        """Return when everything done so far survives a power cut."""
-        await self._unsaved.sync()
+        """Return when everything done so far is as safe as an fsync promises."""
+        await self._sync()
 
     async def own_xattr(self, node: Node, name: bytes) -> bytes | None:
         """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
