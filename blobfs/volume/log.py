@@ -8,6 +8,7 @@ be cancelled anywhere. A put that was cancelled may still land, so its intent mu
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 from msgspec.structs import replace
@@ -40,7 +41,7 @@ from blobfs.model.commit_outcome import (
     after_slot,
 )
 from blobfs.stores.base import Store
-from blobfs.types import ByteRange, ClientId, Seq
+from blobfs.types import KIB, ByteRange, ClientId, Seq
 
 MOST_ENTRIES_AT_ONCE = 128
 """Entries of one batch: at most 32 MiB of them, and few enough to hold a transaction short."""
@@ -50,6 +51,9 @@ PARALLEL_SLOTS = 16
 
 TIP_IS_BELIEVED_NS = 3600 * 10**9
 """After this time an empty slot is taken for the tip only when `head` agrees."""
+
+DECODED_IN_PLACE_BYTES = 8 * KIB
+"""A longer entry takes a thread: its thousands of operations would hold up the event loop."""
 
 MOST_PUTS = 5
 FIRST_PAUSE_S = 0.1
@@ -181,7 +185,9 @@ class Log:
 
     async def _open_entry(self, seq: Seq, data: bytes) -> Landed:
         key = log_key(seq)
-        entry = decode_entry(data, key=key)
+        decode = partial(decode_entry, data, key=key)
+        is_short = len(data) <= DECODED_IN_PLACE_BYTES
+        entry = decode() if is_short else await trio.to_thread.run_sync(decode)
         if entry.operation_parts or entry.pack_parts:
             entry = await self._gather(entry, key)
         return Landed(entry, entry_hash(data))
@@ -194,7 +200,8 @@ class Log:
         names = [pack.name for pack in packs]
         operations: list[Operation] = []
         for part in entry.operation_parts:
-            operations += decode_operation_block(await self._chunk(part), packs=names, key=key)
+            decode = partial(decode_operation_block, await self._chunk(part), packs=names, key=key)
+            operations += await trio.to_thread.run_sync(decode)
         return replace(
             entry,
             operations=tuple(operations),
