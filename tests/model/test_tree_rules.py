@@ -2,21 +2,19 @@
 
 import errno
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
 
-from blobfs.errors import BlobfsError, ReadOnly
+from blobfs.errors import ReadOnly
 from blobfs.formats.rows import Kind
-from blobfs.model.changes import Change, LocalDirent, LocalInode
+from blobfs.model.changes import Change, LocalDirent
 from blobfs.model.listing import Entry
 from blobfs.model.nodes import NativeLook, NativeNode, Node
 from blobfs.model.tree_rules import (
     MOST_LINKS,
     MOST_TARGET_BYTES,
-    Maker,
     Place,
     merged,
     new_row,
@@ -26,59 +24,29 @@ from blobfs.model.tree_rules import (
     plan_rmdir,
     plan_unlink,
 )
-from blobfs.model.tree_rules_rename import EXCHANGE, NOREPLACE, Lineage, plan_rename
+from blobfs.model.tree_rules_rename import plan_rename
 from blobfs.types import ROOT_INODE, InodeNo
-
-NOW_NS = 7
-NEW = InodeNo(99)
-NO_LINEAGE = Lineage((), ())
-LOOK = NativeLook(uid=1000, gid=1000)
-USER = Maker(1, 2)
-
-
-def node(number: int, kind: Kind = Kind.FILE, **fields: object) -> Node:
-    row = LocalInode(kind, 0o644, 1000, 1000, 1, 1, 1)
-    return Node(InodeNo(number), replace(row, **fields))
-
-
-def folder(number: int, **fields: object) -> Node:
-    return node(number, Kind.FOLDER, **{"parent": ROOT_INODE, **fields})
-
-
-def native(name: bytes, *, is_folder: bool = False) -> Node:
-    prefix = "a/" + name.decode() + "/" if is_folder else "a/"
-    known = NativeNode(InodeNo(1 << 62), InodeNo(5), prefix, Entry(name, is_folder, etag="1"))
-    return Node(known.number, LOOK.row(known, 1), known)
-
-
-ROOT = Node(ROOT_INODE, LocalInode(Kind.FOLDER, 0o755, 0, 0, 1, 1, 1, prefix=""))
-FOLDER = folder(5)
-FILE = node(10)
-
-
-def free(name: bytes = b"new", parent: Node = FOLDER) -> Place:
-    return Place(parent, name)
-
-
-def taken(by: Node, name: bytes = b"old", parent: Node = FOLDER, **facts: bool) -> Place:
-    return Place(parent, name, by, **facts)
-
-
-@contextmanager
-def refusing(number: int) -> Iterator[None]:
-    with pytest.raises(BlobfsError) as caught:
-        yield
-    assert errno.errorcode[caught.value.errno] == errno.errorcode[number]
+from tests.model.places import (
+    FILE,
+    FOLDER,
+    LOOK,
+    NEW,
+    NO_LINEAGE,
+    NOW_NS,
+    ROOT,
+    USER,
+    folder,
+    free,
+    native,
+    node,
+    refusing,
+    taken,
+    times,
+)
 
 
 def make(place: Place, **fields: object) -> Change:
     return plan_make(place, NEW, replace(FILE.row, **fields), NOW_NS)
-
-
-def times(change: Change, inode: InodeNo) -> tuple[int, int]:
-    row = change.inodes[inode]
-    assert row is not None
-    return row.mtime_ns, row.ctime_ns
 
 
 # --- every way to give a name ----------------------------------------------------------
@@ -245,119 +213,6 @@ def test_what_cannot_be_removed(place: Place, number: int) -> None:
     """As rmdir(2) has it; and what objects keep in being would only come back."""
     with refusing(number):
         plan_rmdir(place, NOW_NS)
-
-
-# --- rename ------------------------------------------------------------------------------
-
-
-def rename(old: Place, new: Place, flags: int = 0, lineage: Lineage = NO_LINEAGE) -> Change:
-    return plan_rename(old, new, flags, lineage, NOW_NS)
-
-
-def test_a_file_gets_another_name() -> None:
-    """In one change, so that a kill in between can show neither none nor two."""
-    change = rename(taken(FILE, b"old"), free(b"new", ROOT))
-    assert change.dirents == {
-        (FOLDER.inode, b"old"): None,
-        (ROOT_INODE, b"new"): LocalDirent(FILE.inode, Kind.FILE),
-    }
-    assert times(change, FILE.inode) == (FILE.row.mtime_ns, NOW_NS)
-    assert times(change, FOLDER.inode) == times(change, ROOT_INODE) == (NOW_NS, NOW_NS)
-
-
-def test_what_had_the_name_loses_it() -> None:
-    """Saving by rename replaces the file and nothing else."""
-    change = rename(taken(FILE), taken(node(11, nlink=2), b"new"))
-    row = change.inodes[InodeNo(11)]
-    assert row is not None
-    assert row.nlink == 1
-    assert change.dirents[FOLDER.inode, b"new"] == LocalDirent(FILE.inode, Kind.FILE)
-
-
-def test_a_name_keeps_what_it_shadows() -> None:
-    """The native object behind the name is there whoever has the name (N4)."""
-    old = Place(FOLDER, b"old", FILE, shadows="of the old name")
-    new = Place(FOLDER, b"new", node(11), shadows="of the new name")
-    dirent = rename(old, new).dirents[new.key]
-    assert dirent is not None
-    assert dirent.shadows == "of the new name"
-
-
-def test_a_moved_directory_knows_where_it_lies() -> None:
-    """`..` and the check against loops go by it."""
-    change = rename(taken(folder(6), parent=FOLDER), free(b"new", ROOT))
-    row = change.inodes[InodeNo(6)]
-    assert row is not None
-    assert row.parent == ROOT_INODE
-
-
-def test_two_entries_change_places() -> None:
-    """Neither is ever without a name."""
-    one, other = folder(6, parent=FOLDER.inode), node(11)
-    change = rename(taken(one, b"one"), taken(other, b"other", ROOT), EXCHANGE)
-    assert change.dirents == {
-        (FOLDER.inode, b"one"): LocalDirent(other.inode, Kind.FILE),
-        (ROOT_INODE, b"other"): LocalDirent(one.inode, Kind.FOLDER),
-    }
-    moved = change.inodes[one.inode]
-    assert moved is not None
-    assert moved.parent == ROOT_INODE
-    assert times(change, other.inode)[1] == NOW_NS
-
-
-@pytest.mark.parametrize("flags", [0, EXCHANGE])
-def test_two_names_of_one_file_stay_as_they_are(flags: int) -> None:
-    """POSIX wants it so: nothing happens."""
-    assert rename(taken(FILE, b"one"), taken(FILE, b"other"), flags) == Change()
-
-
-ADOPTED = folder(8, prefix="a/x/")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "flags", "number"),
-    [
-        (free(b"old"), free(), 0, errno.ENOENT),
-        (taken(FILE), taken(node(11), b"new"), NOREPLACE, errno.EEXIST),
-        (taken(FILE), free(), EXCHANGE, errno.ENOENT),
-        (taken(FILE), free(), EXCHANGE | NOREPLACE, errno.EINVAL),
-        (taken(FILE), free(), 4, errno.EINVAL),
-        (taken(FILE), taken(folder(6), b"new"), 0, errno.EISDIR),
-        (taken(folder(6)), taken(FILE, b"new"), 0, errno.ENOTDIR),
-        (taken(folder(6)), taken(folder(7), b"new", has_entries=True), 0, errno.ENOTEMPTY),
-        (taken(FILE, b".blobfs"), free(), 0, errno.EPERM),
-        (taken(native(b"old")), free(), 0, errno.EROFS),
-        (taken(native(b"old", is_folder=True)), free(), 0, errno.EROFS),
-        (taken(FILE), taken(native(b"new"), b"new"), 0, errno.EROFS),
-        (taken(FILE), taken(native(b"new"), b"new"), EXCHANGE, errno.EROFS),
-        (taken(ADOPTED), free(), 0, errno.EROFS),
-        (taken(FILE), taken(ADOPTED, b"new"), EXCHANGE, errno.EROFS),
-        (taken(folder(6)), taken(ADOPTED, b"new", is_native_too=True), 0, errno.EROFS),
-    ],
-)
-def test_what_cannot_be_renamed(old: Place, new: Place, flags: int, number: int) -> None:
-    """As rename(2) and renameat2(2) have it."""
-    with refusing(number):
-        rename(old, new, flags)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "flags", "number"),
-    [
-        (folder(6), None, 0, errno.EINVAL),
-        (folder(6), FILE, 0, errno.EINVAL),
-        (folder(6), FILE, EXCHANGE, errno.EINVAL),
-        (FILE, folder(4), 0, errno.ENOTEMPTY),
-        (FILE, folder(4), EXCHANGE, errno.EINVAL),
-    ],
-)
-def test_no_directory_comes_to_lie_in_itself(
-    old: Node, new: Node | None, flags: int, number: int
-) -> None:
-    """It would be cut off from the root with all that it holds."""
-    lineage = Lineage(old=(FOLDER.inode, InodeNo(4)), new=(InodeNo(7), InodeNo(6)))
-    with refusing(number):
-        rename(taken(old), Place(folder(7), b"new", new), flags, lineage)
 
 
 # --- adoption ----------------------------------------------------------------------------
