@@ -86,14 +86,14 @@ async def open_journal(
     boot = boot_id()
     files, recovered = await trio.to_thread.run_sync(_recover, folder, replay, segment_bytes, boot)
     journal = Journal(files, recovered, env, boot)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(journal.flush_full_segments)
-        try:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.flush_full_segments)
             yield journal
-        finally:
             nursery.cancel_scope.cancel()
-            with trio.move_on_after(CLOSE_S, shield=True):
-                await journal.close()
+    finally:
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await journal.close()
 
 
 def _recover(

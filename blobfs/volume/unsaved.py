@@ -114,17 +114,15 @@ async def open_unsaved(
     state = UnsavedState()
     room = Room(limit_bytes, partial(disk_of, folder))
     segment_bytes = _segment_bytes(limit_bytes)
-    async with (
-        open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal,
-        trio.open_nursery() as nursery,
-    ):
+    async with open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal:
         unsaved = Unsaved(journal, state, saved, env, room, patience_s)
         unsaved.drop_orphans()
-        nursery.start_soon(unsaved.clean_when_due)
         try:
-            yield unsaved
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(unsaved.clean_when_due)
+                yield unsaved
+                nursery.cancel_scope.cancel()
         finally:
-            nursery.cancel_scope.cancel()
             with trio.move_on_after(CLOSE_S, shield=True):
                 await unsaved.forget_journal_if_clean()
 

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from blobfs.types import KIB, ROOT_INODE, ByteRange, InodeNo, Seq
 from blobfs.volume.journal import open_journal
 from blobfs.volume.room import Disk, Room
 from blobfs.volume.unsaved import Unsaved
+from blobfs.volume.unsaved_rows import ROW_BYTES, Rows
 from blobfs.volume.unsaved_state import UnsavedState
 
 SEGMENT_BYTES = 8 * KIB
@@ -192,6 +194,20 @@ async def check(unsaved: Unsaved, saved: Files, now: Files) -> None:
     assert names == now.names
     for inode in names.values():
         assert await content(unsaved, saved, inode) == now.bodies[inode], inode
+    check_accounts(unsaved._state.rows)
+
+
+def check_accounts(rows: Rows) -> None:
+    """Compare what each segment is thought to hold with what lies in it."""
+    held: Counter[int] = Counter()
+    for state in (*rows.inodes.values(), *rows.dirents.values()):
+        held[state.segment] += ROW_BYTES
+    for spans in rows.spans.values():
+        for piece in spans:
+            held[piece.written.segment] += piece.length_bytes
+    assert held == +Counter(rows.live_bytes)
+    assert min(rows.live_bytes.values(), default=0) >= 0
+    assert rows.spans.keys() <= rows.inodes.keys()
 
 
 async def content(unsaved: Unsaved, saved: Files, inode: InodeNo) -> bytes:
