@@ -7,6 +7,7 @@ is written without a pause does not wait for ever.
 Concurrency: nothing here awaits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from blobfs.types import InodeNo
@@ -30,8 +31,15 @@ class Settling:
     """Who writes to which file, and since when nobody does. Times are of one monotonic clock."""
 
     def __init__(
-        self, *, settle_s: float = SETTLE_S, open_s: float = OPEN_S, most_s: float = MOST_S
+        self,
+        *,
+        settle_s: float = SETTLE_S,
+        open_s: float = OPEN_S,
+        most_s: float = MOST_S,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_closed` is called at each close: something may be due sooner than it was."""
+        self._on_closed = on_closed
         self._settle_s = settle_s
         self._open_s = open_s
         self._most_s = most_s
@@ -50,6 +58,7 @@ class Settling:
         use = self._uses[inode]
         use.writers -= 1
         use.last_s = now_s
+        self._on_closed()
 
     def writers(self, inode: InodeNo) -> int:
         """Return how many handles may write."""

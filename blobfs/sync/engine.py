@@ -207,7 +207,7 @@ class _Parts:
         self._tree = tree
         self._unsaved = unsaved
         self._contents = Contents(reading)
-        self._settling = Settling(settle_s=options.settle_s)
+        self._settling = Settling(settle_s=options.settle_s, on_closed=self._note_closed)
         self._uploads = Uploads(unsaved, tree)
         places = StagePlaces(self._uploads.look_up, self._uploads.note_sent, reading.chunks.keep)
         self._stager = Stager(bucket.store, env, reading.budget, places)
@@ -221,6 +221,7 @@ class _Parts:
             env=env,
         )
         self._is_there = False
+        self._pusher = self._make_pusher()
 
     def engine(self, read_only_reason: str | None) -> Engine:
         return Engine(
@@ -231,7 +232,7 @@ class _Parts:
             settling=self._settling,
             is_read_only=self._options.read_only or read_only_reason is not None,
             read_only_reason=read_only_reason,
-            pusher=self._pusher(),
+            pusher=self._pusher,
             uploads=self._uploads,
         )
 
@@ -277,6 +278,9 @@ class _Parts:
     def _has_unsaved(self) -> bool:
         return bool(self._unsaved.inode_states or self._unsaved.dirent_states)
 
+    def _note_closed(self) -> None:
+        self._pusher.note_closed()
+
     def _numbers(self) -> Numbers:
         granted = self._tree.granted(self._identity.client)
         return Numbers(last_used(granted, self._unsaved.inode_states), self._fresh_range)
@@ -285,7 +289,7 @@ class _Parts:
         """Choose the first number of a range by chance, so that no two clients meet in one."""
         return (1 + int(self._env.chance() * (RANGES - 1))) * RANGE_NUMBERS
 
-    def _pusher(self) -> Pusher:
+    def _make_pusher(self) -> Pusher:
         return Pusher(
             unsaved=self._unsaved,
             tree=self._tree,

@@ -9,8 +9,10 @@ Concurrency: one round at a time, in one task; programs go on meanwhile.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -97,6 +99,7 @@ class Pusher:
         )
         self._goals: dict[Serial, Goal] = {}
         self._hurried = trio.Event()
+        self._closed = trio.Event()
         self._unreadable: set[InodeNo] = set()
         self._failures = 0
         self.problem: str | None = None
@@ -141,6 +144,10 @@ class Pusher:
             return False
         return len(self._view.inodes) == len(self._left_over())
 
+    def note_closed(self) -> None:
+        """Note that a file was closed, so that something may be due sooner than it was."""
+        self._closed.set()
+
     # -- the rounds --------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -159,26 +166,28 @@ class Pusher:
 
     async def _wait_until_due(self) -> None:
         while not self._is_hurried():
-            seen = self._unsaved.serial
+            seen, self._closed = self._unsaved.serial, trio.Event()
             decision = due(self._view, self._settling, self._clock(), self._unreadable)
             if decision.now or self._unsaved.intent is not None:
                 return
-            with trio.move_on_after(_at_least(LOOK_AGAIN_S, decision.look_again_s)):
-                await self._wait_news(seen, forever=decision.look_again_s is None)
+            if decision.look_again_s is not None:
+                # To look through what is unsaved takes time, too.
+                with trio.move_on_after(LOOK_AGAIN_S):
+                    await self._hurried.wait()
+            await self._wait_news(seen, decision.look_again_s)
 
-    async def _wait_news(self, seen: Serial, *, forever: bool) -> None:
-        """Return when somebody hurries, or at the first change where nothing was unsaved."""
-        async with trio.open_nursery() as nursery:
+    async def _wait_news(self, seen: Serial, within_s: float | None) -> None:
+        """Return when something may be due: at a change, a close, a call of `hurry`, in time."""
 
-            async def watch() -> None:
-                if not forever:
-                    await trio.sleep_forever()
-                await self._unsaved.wait_change(seen)
-                nursery.cancel_scope.cancel()
+        async def watch(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+            await wait()
+            scope.cancel()
 
-            nursery.start_soon(watch)
-            await self._hurried.wait()
-            nursery.cancel_scope.cancel()
+        with trio.move_on_after(math.inf if within_s is None else within_s):
+            async with trio.open_nursery() as nursery:
+                change = partial(self._unsaved.wait_change, seen)
+                for wait in (change, self._closed.wait, self._hurried.wait):
+                    nursery.start_soon(watch, wait, nursery.cancel_scope)
 
     def _is_hurried(self) -> bool:
         waiting = any(not goal.reached.is_set() for goal in self._goals.values())
@@ -277,7 +286,3 @@ class Pusher:
 
     def _clock(self) -> Clock:
         return Clock(self._env.now_ns(), self._env.monotonic_s())
-
-
-def _at_least(least_s: float, wanted_s: float | None) -> float:
-    return float("inf") if wanted_s is None else max(least_s, wanted_s)
