@@ -12,7 +12,7 @@ from benchmarks.registry import benchmark
 from benchmarks.remote import DELAY_MS
 from blobfs.types import KIB, MIB
 
-ROUNDS = 3
+ROUNDS = 5
 FIRST_BYTE_ROUNDS = 5
 
 
@@ -20,7 +20,7 @@ FIRST_BYTE_ROUNDS = 5
 def cold_read(lab: Lab) -> list[Figure]:
     """Read 256 MiB that were never read before, against 16 parallel ranged GETs.
 
-    One warm-up of the GETs, then three rounds of both in turn; medians.
+    One warm-up of the GETs, then five rounds of both in turn; medians.
     """
     prefix = lab.big_objects()
     bucket = lab.bucket()
@@ -39,7 +39,7 @@ def cold_read(lab: Lab) -> list[Figure]:
 def reread(lab: Lab) -> list[Figure]:
     """Read 256 MiB again after a remount, from the disk cache, then a third time.
 
-    Three rounds, in turn with `dd` of the cache's own data files; the page cache is dropped
+    Five rounds, in turn with `dd` of the cache's own data files; the page cache is dropped
     before each of both. Medians.
     """
     mounted_s, dd_mib_per_s = [], []

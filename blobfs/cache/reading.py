@@ -34,7 +34,7 @@ as much again until it is read, and written to disk."""
 SLOW_S = 4.0
 """A request under way for this long shows a slow line: far from the deadline, and far from what
 a wide window takes on a fast one."""
-DISK_WINDOW_BYTES = 16 * MIB
+DISK_WINDOW_BYTES = 32 * MIB
 """A disk is near: more under way only spreads the reads over more memory."""
 CLOSING_S = 5.0
 """How long closing waits for blocks that are still to be written to the disk cache."""
