@@ -22,17 +22,16 @@ from msgspec.structs import replace
 
 from blobfs.cache.lock import boot_id
 from blobfs.env import Env
-from blobfs.errors import BlobfsError, Damaged, LocalFault
+from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.spans import Piece, Written
 from blobfs.types import KIB, MIB, Serial
+from blobfs.volume.journal_payloads import read_piece, read_piece_if_cached
 from blobfs.volume.journal_records import (
-    BLOCK_BYTES,
     HEADER_BYTES,
     Body,
     MovedBytes,
     Opened,
     Wrote,
-    blocks_verify,
     encode_body,
     encode_head,
     payload_checksums,
@@ -44,8 +43,6 @@ from blobfs.volume.journal_segments import (
     SegmentFiles,
     disk_fault,
     flush,
-    read_at,
-    read_if_cached,
 )
 
 SEGMENT_BYTES = 16 * MIB
@@ -210,13 +207,11 @@ class Journal:
         Raises:
             Damaged: they are not what was written.
         """
-        offset, length = _blocks_of(piece)
-        path = self._files.path(piece.written.segment)
-        found: bytes | memoryview | None = read_if_cached(path, offset, length)
+        found = read_piece_if_cached(self._files, piece)
         if found is not None:
-            return _verified(piece, found)
+            return found
         with self.pinned():
-            return await trio.to_thread.run_sync(self.read_now, piece)
+            return await trio.to_thread.run_sync(read_piece, self._files, piece)
 
     def read_now(self, piece: Piece) -> bytes | memoryview:
         """Return the bytes of `piece`, verified: blocking, on any thread, while it is pinned.
@@ -224,12 +219,7 @@ class Journal:
         Raises:
             Damaged: they are not what was written.
         """
-        offset, length = _blocks_of(piece)
-        try:
-            found = read_at(self._files.path(piece.written.segment), offset, length)
-        except OSError:
-            found = b""
-        return _verified(piece, found)
+        return read_piece(self._files, piece)
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
@@ -341,6 +331,7 @@ class Journal:
         """Append no more to the segment in use, and give back the room behind its end."""
         if self._current is not None:
             self._current.give_back()
+            self._unflushed.setdefault(self._current.number, self._current)  # which closes it
             self._current = None
             self._segment_full.set()
 
@@ -387,30 +378,3 @@ class Journal:
         while self._removable and self._removable[0] < keep_from:
             self._files.remove(self._removable.pop(0))
             self._env.crash_point("journal.removed")
-
-
-def _blocks_of(piece: Piece) -> tuple[int, int]:
-    """Return offset and length, in the segment, of the blocks that hold a piece."""
-    written = piece.written
-    start = (piece.start - written.start) // BLOCK_BYTES * BLOCK_BYTES
-    stop = -(-(piece.stop - written.start) // BLOCK_BYTES) * BLOCK_BYTES
-    return written.offset + start, min(stop, written.length_bytes) - start
-
-
-def _verified(piece: Piece, found: bytes | memoryview) -> bytes | memoryview:
-    """Return the bytes of `piece` out of those of its blocks."""
-    skip = piece.start - piece.written.start
-    _, length = _blocks_of(piece)
-    first = skip // BLOCK_BYTES
-    if (
-        piece.written.is_lost
-        or len(found) < length
-        or not blocks_verify(memoryview(found), piece.written.checksums, first)
-    ):
-        raise Damaged(
-            f"unsaved bytes cannot be read back from the local disk. start={piece.start} "
-            f"stop={piece.stop} segment={piece.written.segment}",
-            hint="overwrite or remove the file; `blobfs check` names it",
-        )
-    skip -= first * BLOCK_BYTES
-    return found[skip : skip + piece.length_bytes]

@@ -69,6 +69,11 @@ class Damage:
     lost: ByteRange | None = None
     serial: Serial | None = None
 
+    def __str__(self) -> str:
+        if self.lost is None:
+            return f"unknown segment={self.segment} start={self.span.start} stop={self.span.stop}"
+        return f"inode={self.inode} start={self.lost.start} stop={self.lost.stop}"
+
 
 @dataclass(slots=True)
 class RecoveredLog:

@@ -176,15 +176,22 @@ class SegmentFiles:
             NoRoom: the disk is full.
             LocalFault: the disk refused.
         """
-        made = self.folder / "state.new"
         try:
-            with made.open("wb", buffering=0) as file:
-                file.write(msgspec.json.encode(state))
-                os.fsync(file.fileno())
-            made.replace(self.folder / "state")
-            self.flush_names()
+            self._replace_state(msgspec.json.encode(state))
         except OSError as error:
-            raise disk_fault("cannot write the journal's state", error) from error
+            if error.errno not in _FULL or not self.spares:
+                raise disk_fault("cannot write the journal's state", error) from error
+            # Removing segments is what helps a full disk, and it begins here: make room for it.
+            self.spares.pop().unlink()
+            self.write_state(state)
+
+    def _replace_state(self, data: bytes) -> None:
+        made = self.folder / "state.new"
+        with made.open("wb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        made.replace(self.folder / "state")
+        self.flush_names()
 
     def flush(self, number: int) -> None:
         """Bring one segment to disk that is not open.

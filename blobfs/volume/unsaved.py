@@ -20,7 +20,7 @@ import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import Damaged, LocalFault, NoRoom
+from blobfs.errors import Damaged, LocalFault
 from blobfs.model.changes import (
     GONE,
     Change,
@@ -45,14 +45,14 @@ from blobfs.volume.journal_records import (
     Wrote,
 )
 from blobfs.volume.journal_recovery import Damage
-from blobfs.volume.room import Room, disk_of
+from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
 from blobfs.volume.unsaved_damage import Damages
 from blobfs.volume.unsaved_rows import DirentState, InodeState
 from blobfs.volume.unsaved_state import UnsavedState
 
-PATIENCE_S = 20.0
-"""How long a writer waits for room while none is being made."""
+PATIENCE_S = 60.0
+"""How long a writer waits for room while no pack is uploaded and no room made."""
 
 _LEAST_SEGMENT_BYTES = 2 * MIB
 
@@ -152,15 +152,12 @@ class Unsaved:
         self._saved = saved
         self._env = env
         self._room = room
-        self._patience_s = patience_s
-        self._cleaner = Cleaner(journal, state, env, self._note_freed)
+        self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
+        self._cleaner = Cleaner(journal, state, env, self._gate.note_progress)
         self._in_flight: list[tuple[frozenset[InodeNo], frozenset[DirentKey]]] = []
         self._news: trio.Event | None = None
-        self._room_news = trio.Event()
         self._cleaning_due = trio.Event()
         self._newest_segment = 0
-        self._waiting = 0
-        self._stopped: str | None = None
 
     # Rows
 
@@ -210,7 +207,7 @@ class Unsaved:
             LocalFault: the disk refused.
         """
         if any(change.dirents.values()) and self.room_bytes < 0:
-            raise _no_room("no room is left for unsaved changes")
+            raise no_room("there are too many changes")
         body = Changed(
             self._env.now_ns(),
             tuple((key, row or self._removed(key)) for key, row in change.inodes.items()),
@@ -229,13 +226,8 @@ class Unsaved:
         Raises:
             NoRoom: none was made for some time, or nothing can be saved.
         """
-        if self.room_bytes >= length_bytes:
-            return
-        self._waiting += 1
-        try:
-            await self._wait_for_room(length_bytes)
-        finally:
-            self._waiting -= 1
+        if self.room_bytes < length_bytes:
+            await self._gate.wait(length_bytes)
 
     def write(
         self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview
@@ -305,7 +297,7 @@ class Unsaved:
     @property
     def wants_room(self) -> bool:
         """Whether a writer waits: save now what could wait otherwise."""
-        return bool(self._waiting)
+        return bool(self._gate.waiting)
 
     @property
     def room_bytes(self) -> int:
@@ -314,8 +306,7 @@ class Unsaved:
 
     def set_saving(self, stopped: str | None) -> None:
         """Say why nothing can be saved, so that writers need not wait for room; None: it can."""
-        self._stopped = stopped
-        self._note_room_news()
+        self._gate.set_saving(stopped)
 
     @contextlib.contextmanager
     def snapshot(
@@ -360,6 +351,7 @@ class Unsaved:
     def note_uploaded(self, pack: Uploaded) -> None:
         """Remember a pack whose upload was answered, so that a kill repeats none."""
         self._note(PackUploaded(pack))
+        self._gate.note_progress()
 
     async def note_intent(self, intent: Intent) -> None:
         """Remember a commit durably, before any byte of it leaves this machine (L2).
@@ -461,28 +453,6 @@ class Unsaved:
             self._newest_segment = segment
             self._cleaning_due.set()
 
-    async def _wait_for_room(self, length_bytes: int) -> None:
-        self._note_news(-1)
-        with trio.move_on_after(self._patience_s) as patience:
-            while self._stopped is None:
-                if self.room_bytes >= length_bytes:
-                    return
-                patience.deadline = trio.current_time() + self._patience_s
-                await self._room_news.wait()
-        why = self._stopped or "saving makes none"
-        raise _no_room(f"no room is left for unsaved data: {why}")
-
-    def _note_freed(self) -> None:
-        self._note_room_news()
-
-    def _note_room_news(self) -> None:
-        self._room_news.set()
-        self._room_news = trio.Event()
-
 
 def _size(value: LocalInode | Gone) -> int:
     return value.size_bytes if isinstance(value, LocalInode) else 0
-
-
-def _no_room(what: str) -> NoRoom:
-    return NoRoom(what, hint="wait until more is saved, or give more with --unsaved-size")

@@ -129,7 +129,7 @@ class TestFullDisk:
     async def test_failed_write_is_no_write(
         self, taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A full disk would cost what was acknowledged before, or half of the next write stay (P7)."""
+        """A full disk would cost what was acknowledged, or half of the next write stay (P7)."""
         real = os.pwritev
 
         def short(descriptor: int, parts: list[bytes], offset: int) -> int:
