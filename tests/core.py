@@ -39,10 +39,13 @@ async def opened_core(
     read_only: bool = True,
     durability: Durability = "local",
     deadline_s: float = 30,
+    unsaved_size_bytes: int | None = None,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
-    options = EngineOptions(state_dir=folder / "state", read_only=read_only)
+    options = EngineOptions(
+        state_dir=folder / "state", read_only=read_only, unsaved_size_bytes=unsaved_size_bytes
+    )
     async with (
         open_native(breaker, options.state_dir, ttl_s=ttl_s, env=env) as native,
         open_reading(

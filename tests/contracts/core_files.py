@@ -41,10 +41,12 @@ class CoreHandle(Handle):
         self.handle = handle
 
     async def read(self, offset: int, size: int) -> bytes:
+        await trio.lowlevel.checkpoint()  # as between any two requests of a kernel
         with as_os_errors():
             return bytes(await self.vfs.read(self.handle, ByteRange(offset, offset + size)))
 
     async def write(self, offset: int, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
         if data:  # a kernel sends no write of nothing
             with as_os_errors():
                 await self.vfs.write(self.handle, offset, data)

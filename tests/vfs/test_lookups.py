@@ -1,0 +1,37 @@
+"""What the kernel holds is kept, and nothing else."""
+
+from blobfs.formats.rows import Kind
+from blobfs.model.changes import LocalInode
+from blobfs.model.nodes import Node
+from blobfs.types import ROOT_INODE, InodeNo
+from blobfs.vfs.lookups import Lookups
+
+FILE = InodeNo(7)
+
+
+def node(inode: InodeNo = FILE) -> Node:
+    return Node(inode, LocalInode(Kind.FILE, 0o644, 0, 0, 0, 0, 1))
+
+
+def test_an_inode_is_held_as_often_as_it_was_counted() -> None:
+    """Forgotten too early, a removed file would vanish under its reader."""
+    lookups = Lookups()
+    for _ in range(3):
+        lookups.count(node())
+    assert not lookups.forget(FILE, 2)
+    assert FILE in lookups
+    assert lookups.forget(FILE, 1)
+    assert FILE not in lookups
+
+
+def test_forgetting_what_is_not_held_is_no_last_time() -> None:
+    """Else it would be dropped twice."""
+    assert not Lookups().forget(FILE, 1)
+
+
+def test_the_root_is_always_held() -> None:
+    """No kernel ever looks it up."""
+    lookups = Lookups()
+    assert ROOT_INODE in lookups
+    assert not lookups.forget(ROOT_INODE, 1)
+    assert ROOT_INODE in lookups
