@@ -17,6 +17,7 @@ from blobfs.types import InodeNo, Seq
 from blobfs.volume import journal_segments
 from blobfs.volume.journal import Journal, open_journal
 from blobfs.volume.journal_records import BLOCK_BYTES, OutcomeNoted, Wrote
+from blobfs.volume.journal_segments import SegmentFiles
 from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, kill, open_small
 
 NOTE = OutcomeNoted(Seq(1), "void", ())
@@ -167,6 +168,7 @@ class TestFullDisk:
             for _ in range(2):
                 ledger.write(b"a", 0, b"x" * (SEGMENT_BYTES - 900))
             monkeypatch.setattr(os, "posix_fallocate", refusing(errno.ENOSPC))
+            monkeypatch.setattr(SegmentFiles, "_replace_state", replace_when_a_spare_is_gone)
             with pytest.raises(NoRoom):
                 ledger.write(b"a", 0, b"y" * 1000)
             await ledger.begin()
@@ -174,6 +176,16 @@ class TestFullDisk:
             assert not unsaved.inode_states
             ledger.write(b"a", 0, b"y" * 1000)
             await check(unsaved, saved, ledger.now)
+
+
+_replace_state = SegmentFiles._replace_state
+
+
+def replace_when_a_spare_is_gone(files: SegmentFiles, data: bytes) -> None:
+    """Do what a disk does that has not one block left but what spare segments take."""
+    if len(files.spares) > 1:
+        refusing(errno.ENOSPC)()
+    _replace_state(files, data)
 
 
 class TestSegments:

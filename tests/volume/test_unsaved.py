@@ -297,6 +297,21 @@ class TestRoom:
                 await unsaved.wait_for_room(1000)
             await check(unsaved, Files(), ledger.now)
 
+    async def test_upload_is_progress(self, tmp_path: Path, mock_clock: MockClock) -> None:
+        """A copy over a slow link would fail, though one pack after the other goes out."""
+        room = Room(self.LIMIT, lambda: Disk(0, 0))
+        async with open_small(tmp_path, Files(), room=room) as unsaved:
+            await self.fill(Ledger(unsaved))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.find_no_room, unsaved)
+                for count in range(4):
+                    await trio.testing.wait_all_tasks_blocked()
+                    mock_clock.jump(15)
+                    unsaved.note_uploaded(Uploaded(PackName(b"%d" % count), b""))
+                await trio.testing.wait_all_tasks_blocked()
+                assert nursery.child_tasks
+                mock_clock.jump(21)
+
     async def test_full_room_takes_removals_and_no_names(self, tmp_path: Path) -> None:
         """A full mount could not be emptied with `rm`; or `mkdir` would fill the disk."""
         room = Room(self.LIMIT, lambda: Disk(0, 0))
