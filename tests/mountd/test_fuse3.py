@@ -26,6 +26,25 @@ from tests.core import opened_core
 pytestmark = pytest.mark.mount
 
 
+@asynccontextmanager
+async def mounted(
+    store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool
+) -> AsyncIterator[KernelFiles]:
+    """Mount `store` for other threads of this process."""
+    mountpoint = folder / "mountpoint"
+    mountpoint.mkdir(exist_ok=True, parents=True)
+    options = MountOptions("memory://test", allow_other=True, read_only=read_only)
+    async with (
+        opened_core(store, folder, Env(), ttl_s, read_only=read_only) as core,
+        open_mount(Front(core.vfs, options), mountpoint) as mount,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(mount.serve)
+        await mount.wait_ready()
+        yield KernelFiles(mountpoint, core.engine.save)
+        mount.stop()
+
+
 class TestMount(
     MixedContract, SavedContract, ContentContract, NamesContract, AttributesContract, KernelContract
 ):
@@ -33,18 +52,8 @@ class TestMount(
     async def opened(
         self, store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool = True
     ) -> AsyncIterator[KernelFiles]:
-        mountpoint = folder / "mountpoint"
-        mountpoint.mkdir(exist_ok=True, parents=True)
-        options = MountOptions("memory://test", allow_other=True, read_only=read_only)
-        async with (
-            opened_core(store, folder, Env(), ttl_s, read_only=read_only) as core,
-            open_mount(Front(core.vfs, options), mountpoint) as mount,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(mount.serve)
-            await mount.wait_ready()
-            yield KernelFiles(mountpoint, core.engine.save)
-            mount.stop()
+        async with mounted(store, folder, ttl_s=ttl_s, read_only=read_only) as files:
+            yield files
 
     @asynccontextmanager
     async def writable(self, folder: Path) -> AsyncIterator[KernelFiles]:
