@@ -154,7 +154,6 @@ class Unsaved:
         self._room = room
         self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
         self._cleaner = Cleaner(journal, state, env, self._gate.note_progress)
-        self._in_flight: list[tuple[frozenset[InodeNo], frozenset[DirentKey]]] = []
         self._news: trio.Event | None = None
         self._cleaning_due = trio.Event()
         self._newest_segment = 0
@@ -322,13 +321,8 @@ class Unsaved:
         sizes = tuple((inode, _size(state.value)) for inode, state in taken.items())
         covered = Covered(self._journal.serial, sizes, tuple(names))
         spans = {inode: self._rows.spans_of(inode).copy() for inode in taken}
-        flight = frozenset(taken), frozenset(names)
-        self._in_flight.append(flight)
-        try:
-            with self._journal.pinned():
-                yield Snapshot(covered, taken, names, spans)
-        finally:
-            self._in_flight.remove(flight)
+        with self._state.flying(covered), self._journal.pinned():
+            yield Snapshot(covered, taken, names, spans)
 
     def read_now(self, piece: Piece) -> bytes | memoryview:
         """Return the bytes of a piece of a snapshot, verified: blocking, on a worker thread.
@@ -416,18 +410,12 @@ class Unsaved:
         )
 
     def _removed(self, inode: InodeNo) -> Gone | None:
-        flights = [inodes for inodes, _ in self._in_flight]
-        if self._state.intent is not None:
-            flights.append(self._state.intent.inodes)
-        known = any(inode in inodes for inodes in flights)
-        return GONE if known or self._saved.inode(inode) is not None else None
+        known = self._state.may_land_inode(inode) or self._saved.inode(inode) is not None
+        return GONE if known else None
 
     def _unnamed(self, key: DirentKey) -> Gone | None:
-        flights = [dirents for _, dirents in self._in_flight]
-        if self._state.intent is not None:
-            flights.append(self._state.intent.dirents)
-        known = any(key in dirents for dirents in flights)
-        return GONE if known or self._saved.dirent(*key) is not None else None
+        known = self._state.may_land_dirent(key) or self._saved.dirent(*key) is not None
+        return GONE if known else None
 
     def _write(
         self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview

@@ -5,12 +5,13 @@ What happens now and what is read from the journal again goes through the same m
 Concurrency: nothing here awaits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from blobfs.model.changes import DirentKey, Intent, Uploaded
+from blobfs.model.changes import Covered, DirentKey, Intent, Uploaded
 from blobfs.model.spans import Written
 from blobfs.types import InodeNo, PackName, Serial
 from blobfs.volume.journal_records import (
@@ -37,14 +38,21 @@ class NotedPack:
     segment: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Flight:
+    """Rows that a commit may bring, though the replayed tree does not know them yet."""
+
+    inodes: frozenset[InodeNo]
+    dirents: frozenset[DirentKey]
+
+
 @dataclass(frozen=True, slots=True)
 class NotedIntent:
-    """A commit under way, the segment that says so, and its rows for quick asking."""
+    """A commit whose outcome is unknown, and the segment that says so."""
 
     intent: Intent
     segment: int
-    inodes: frozenset[InodeNo]
-    dirents: frozenset[DirentKey]
+    flight: Flight
 
 
 class UnsavedState:
@@ -54,9 +62,28 @@ class UnsavedState:
         self.rows = Rows()
         self.packs: dict[PackName, NotedPack] = {}
         self.intent: NotedIntent | None = None
+        self._flights: list[Flight] = []
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.packs or self.intent)
+
+    @contextmanager
+    def flying(self, covered: Covered) -> Iterator[None]:
+        """Count rows as under way for as long as we are inside."""
+        flight = _flight(covered)
+        self._flights.append(flight)
+        try:
+            yield
+        finally:
+            self._flights.remove(flight)
+
+    def may_land_inode(self, inode: InodeNo) -> bool:
+        """Whether a commit under way may bring an inode to the tree."""
+        return any(inode in flight.inodes for flight in self._all_flights())
+
+    def may_land_dirent(self, key: DirentKey) -> bool:
+        """Whether a commit under way may bring a name to the tree."""
+        return any(key in flight.dirents for flight in self._all_flights())
 
     def replay(self, record: Record) -> None:
         """Take in one record of the journal that is being read."""
@@ -108,11 +135,14 @@ class UnsavedState:
             case PackUploaded():
                 self.packs[body.pack.name] = NotedPack(body.pack, segment)
             case IntentNoted():
-                self.intent = _noted(body.intent, segment)
+                self.intent = NotedIntent(body.intent, segment, _flight(body.intent.covered))
             case OutcomeNoted():
                 self._end_intent(body)
             case Cleaned():
                 self.rows.clean(body.covered, body.time_ns)
+
+    def _all_flights(self) -> list[Flight]:
+        return self._flights if self.intent is None else [*self._flights, self.intent.flight]
 
     def _move(self, body: MovedRows, segment: int) -> None:
         for inode, state in body.inodes:
@@ -130,10 +160,9 @@ class UnsavedState:
             self.packs.pop(name, None)
 
 
-def _noted(intent: Intent, segment: int) -> NotedIntent:
-    covered = intent.covered
+def _flight(covered: Covered) -> Flight:
     inodes = frozenset(inode for inode, _ in covered.inodes)
-    return NotedIntent(intent, segment, inodes, frozenset(covered.dirents))
+    return Flight(inodes, frozenset(covered.dirents))
 
 
 def _written(start: int, serial: Serial, record: Record) -> Written:
