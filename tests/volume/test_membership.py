@@ -115,19 +115,40 @@ async def test_others_hold_back_for_who_lost_five_times(
     await trio.sleep(2)
     assert await waited_s(fast) == 8
     assert await waited_s(slow) == 0
-    slow.note_landed()
-    await world.lose(slow, 4)
-    assert await waited_s(fast) == 0
+
+
+async def test_a_success_ends_a_losing_streak(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who loses now and then must not hold everybody up (L7)."""
+    member = world.member()
+    await member.register(Seq(1))
+    await world.lose(member, 4)
+    member.note_landed()
+    await world.lose(member, 4)
+    assert world.said().waiting_until_ns == 0
+    await world.lose(member, 1)
+    assert world.said().waiting_until_ns > 0
+
+
+async def test_who_loses_looks_for_others(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A lost slot shows that somebody else commits, as a replayed entry does."""
+    member = world.member()
+    await world.lose(member, 1)
+    await member.wait_turn()
+    assert world.store.calls["list"] == 1
 
 
 async def test_a_look_costs_little(world: World, autojump_clock: trio.testing.MockClock) -> None:
     """Thousands of clients that are long gone must not be read before each commit."""
-    await world.bucket.put(CLIENTS + "not-a-client", b"")
     for number in range(20):
         client = ClientId(bytes([number]) * 16)
         record = ClientRecord(id=client, host="gone", waiting_until_ns=(1 << 63) - 1)
         await world.bucket.put(client_key(client), encode_client(record))
     await trio.sleep(3600)
+    await world.bucket.put(CLIENTS + "not-a-client", b"")
     member = world.member()
     await member.register(Seq(1))
     world.store.calls.clear()
