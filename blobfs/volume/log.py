@@ -77,14 +77,16 @@ class Tail:
 class Log:
     """The log of one volume. Every request has the deadline that the layers of `store` give it.
 
-    `owner` is this client where the store keeps no writers apart (L8, `creation.Access.ALONE`).
+    `me` is the client that puts; None: nobody does.
     """
 
-    def __init__(self, store: Store, env: Env, *, owner: ClientId | None = None) -> None:
+    def __init__(self, store: Store, env: Env, me: ClientId | None = None) -> None:
         self._store = store
         self._env = env
-        self._owner = owner
+        self._me = me
         self._confirmed_ns: int | None = None
+        self._owner_seen: ClientId | None = None
+        self._has_seen_head = False
 
     # -- reading ---------------------------------------------------------------------
 
@@ -124,7 +126,9 @@ class Log:
                 f"the volume has lost its head. key={key!r} store={self._store.url}",
                 hint="nothing was changed; bring back what was removed below .blobfs/",
             ) from None
-        return decode_head(bytes(fetched.data), key=key)
+        head = decode_head(bytes(fetched.data), key=key)
+        self._owner_seen, self._has_seen_head = head.owner, True
+        return head
 
     def _must_confirm(self) -> bool:
         # The wall clock, because the other one stands still while a machine sleeps.
@@ -246,8 +250,10 @@ class Log:
         return Outcome.UNKNOWN
 
     async def _put(self, seq: Seq, data: bytes) -> Answer:
-        if self._owner is not None:
-            return await self._put_alone(seq, data, self._owner)
+        if not self._has_seen_head:
+            await self.head()
+        if self._owner_seen is not None:
+            return await self._put_alone(seq, data)
         try:
             await self._store.put(log_key(seq), data, if_absent=True)
         except AlreadyExists:
@@ -256,12 +262,12 @@ class Log:
             return Answer.NONE
         return Answer.STORED
 
-    async def _put_alone(self, seq: Seq, data: bytes, owner: ClientId) -> Answer:
-        """Put without a condition, as the one client whom `head` lets write (L8)."""
-        head = await self.head()
-        if head.owner != owner:
+    async def _put_alone(self, seq: Seq, data: bytes) -> Answer:
+        """Put as the one client whom `head` lets write, on a store that heeds no condition (L8)."""
+        owner = (await self.head()).owner
+        if owner is None or owner != self._me:
             raise InUse(
-                f"the volume does not belong to this client any more. owner={head.owner!r}",
+                f"the volume belongs to one writer, who is another. owner={owner!r}",
                 hint="mount it with --read-only, or write from where it belongs to",
             )
         if await self._slot(seq) is not None:

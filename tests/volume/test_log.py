@@ -296,6 +296,8 @@ class TestPutting:
     async def test_it_lands(self, world: World) -> None:
         """The usual case: a put, and a look at `head`."""
         store, log = world.faulty()
+        await log.newer(START)
+        store.calls.clear()
         assert await log.put(Seq(1), MINE) is Outcome.LANDED
         assert store.calls == {"put": 1, "get": 1}
         assert world.slot(1) == MINE
@@ -403,7 +405,7 @@ class TestAlone:
         """--single-writer works, through lost replies too."""
         await world.create(Head(owner=ME))
         store = FaultyStore(Careless(world.bucket))
-        log = Log(store, world.env(), owner=ME)
+        log = Log(store, world.env(), ME)
         store.lose_reply("put", Unreachable("lost"))
         with pytest.raises(Unreachable):
             await log.put(Seq(1), MINE)
@@ -413,15 +415,15 @@ class TestAlone:
         """The store would not stop it."""
         await world.create(Head(owner=ME))
         await world.bucket.put(log_key(Seq(1)), THEIRS)
-        log = Log(Careless(world.bucket), world.env(), owner=ME)
+        log = Log(Careless(world.bucket), world.env(), ME)
         assert await log.put(Seq(1), MINE) is Outcome.TAKEN
         assert world.slot(1) == THEIRS
 
-    @pytest.mark.parametrize("owner", [None, SOMEBODY])
-    async def test_nobody_else_writes(self, world: World, owner: ClientId | None) -> None:
+    @pytest.mark.parametrize("me", [None, ME])
+    async def test_nobody_else_writes(self, world: World, me: ClientId | None) -> None:
         """Two writers on such a store destroy each other's commits."""
-        await world.create(Head(owner=owner))
-        log = Log(Careless(world.bucket), world.env(), owner=ME)
+        await world.create(Head(owner=SOMEBODY))
+        log = Log(Careless(world.bucket), world.env(), me)
         with pytest.raises(InUse):
             await log.put(Seq(1), MINE)
         assert log_key(Seq(1)) not in world.bucket._objects
