@@ -24,14 +24,16 @@ from blobfs.formats.chunk import Buffer, decode_frame
 from blobfs.formats.keys import pack_key
 from blobfs.formats.rows import Extent
 from blobfs.model.coalesce import Place, Run, join
+from blobfs.model.readahead import MOST_STEP_BYTES
 from blobfs.stores.base import Store
-from blobfs.types import KIB, MIB, ByteRange, ChunkId
+from blobfs.types import KIB, ByteRange, ChunkId
 
 T = TypeVar("T")
 
 WORTH_A_THREAD_BYTES = 64 * KIB
 """Less than this is verified sooner than a thread could take it over."""
-MOST_REQUEST_BYTES = 8 * MIB
+MOST_GAP_BYTES = 64 * KIB
+"""So many bytes that nobody wants are fetched rather than another request made."""
 TRIES = 2
 """Bytes that do not verify are asked for once more: they may have been damaged on their way."""
 
@@ -44,20 +46,31 @@ class PackReader:
         self._threads = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
 
     async def read(self, extents: Sequence[Extent]) -> list[Buffer]:
-        """Return the plain bytes of chunks, one request for those that are neighbours.
+        """Return the plain bytes of chunks; one request brings those that lie near each other.
 
         Raises:
             Damaged: a pack is missing, or does not hold what it should; the message names it.
             AccessDenied, Unreachable: the store failed us.
         """
-        found: list[Buffer] = []
-        for neighbours in _requests(extents):
-            found += await self._read_neighbours(neighbours, _decode)
-        return found
+        requests = list(_requests(extents, MOST_GAP_BYTES))
+        answers: list[list[Buffer] | Exception] = [[] for _ in requests]
+
+        async def fill(number: int) -> None:
+            try:
+                answers[number] = await self._read_neighbours(requests[number], _decode)
+            except Exception as error:
+                answers[number] = error
+
+        async with trio.open_nursery() as nursery:
+            for number in range(len(requests)):
+                nursery.start_soon(fill, number)
+        return [each for answer in answers for each in _unless_error(answer)]
 
     async def read_joined(self, extents: Sequence[Extent]) -> memoryview:
-        """Return the plain bytes of chunks as one. Raises what `read` does."""
-        parts = [await self._read_neighbours(each, _decode_joined) for each in _requests(extents)]
+        """Return the plain bytes of neighbours as one buffer. Raises what `read` does."""
+        parts = [
+            await self._read_neighbours(each, _decode_joined) for each in _requests(extents, 0)
+        ]
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
     async def _read_neighbours(
@@ -173,7 +186,7 @@ class ChunkSource(Source):
         before, extent = self._extents[index - 1], self._extents[index]
         has_gap = before.length_bytes % BLOCK_BYTES != 0
         from_packs = last_place is None and place is None
-        return not has_gap and (not from_packs or _adjoin(before, extent))
+        return not has_gap and (not from_packs or _is_near(before, extent, 0))
 
 
 def block_of(chunk: ChunkId, number: int) -> BlockId:
@@ -208,36 +221,47 @@ def _digest(extents: Sequence[Extent]) -> bytes:
     return digest.digest()[:16]
 
 
-def _requests(extents: Sequence[Extent]) -> Iterator[Sequence[Extent]]:
+def _requests(extents: Sequence[Extent], gap_bytes: int) -> Iterator[Sequence[Extent]]:
     """Yield `extents`, in order, in groups that one request brings."""
     begin = 0
     for index in range(1, len(extents) + 1):
-        if index == len(extents) or not _joins(extents[begin], extents[index - 1], extents[index]):
+        if index == len(extents) or not _joins(
+            extents[begin], extents[index - 1], extents[index], gap_bytes
+        ):
             yield extents[begin:index]
             begin = index
 
 
-def _joins(first: Extent, before: Extent, after: Extent) -> bool:
+def _joins(first: Extent, before: Extent, after: Extent, gap_bytes: int) -> bool:
     stop = after.offset + after.stored_bytes
-    return _adjoin(before, after) and stop - first.offset <= MOST_REQUEST_BYTES
+    return _is_near(before, after, gap_bytes) and stop - first.offset <= MOST_STEP_BYTES
 
 
-def _adjoin(before: Extent, after: Extent) -> bool:
-    return before.pack == after.pack and before.offset + before.stored_bytes == after.offset
+def _is_near(before: Extent, after: Extent, gap_bytes: int) -> bool:
+    gap = after.offset - before.offset - before.stored_bytes
+    return before.pack == after.pack and 0 <= gap <= gap_bytes
+
+
+def _unless_error(answer: list[Buffer] | Exception) -> list[Buffer]:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _decode(body: memoryview, extents: Sequence[Extent]) -> list[Buffer]:
-    """Return the verified plain bytes of neighbouring frames."""
-    wanted = sum(extent.stored_bytes for extent in extents)
+    """Return the verified plain bytes of frames that lie in `body`, the first at its start."""
+    base, last = extents[0].offset, extents[-1]
+    wanted = last.offset + last.stored_bytes - base
     if len(body) != wanted:
         raise Damaged(f"body has another length. expected={wanted} received={len(body)}")
-    plain: list[Buffer] = []
-    start = 0
-    for extent in extents:
-        frame = body[start : start + extent.stored_bytes]
-        plain.append(decode_frame(frame, chunk=extent.chunk, length_bytes=extent.length_bytes))
-        start += extent.stored_bytes
-    return plain
+    return [
+        decode_frame(
+            body[extent.offset - base :][: extent.stored_bytes],
+            chunk=extent.chunk,
+            length_bytes=extent.length_bytes,
+        )
+        for extent in extents
+    ]
 
 
 def _decode_joined(body: memoryview, extents: Sequence[Extent]) -> memoryview:

@@ -113,8 +113,11 @@ class PackSender:
         )
         del builder  # its frames are in the body now
         async with self._uploads:
+            self._env.crash_point("pack.sealed")
             pack = await upload(self._store, self._env, pack)
+        self._env.crash_point("pack.sent")
         self._sent(pack)
+        self._env.crash_point("pack.noted")
         for slot, packed in zip(slots, pack.directory, strict=True):
             slot.extent = extent_of(pack.name, packed)
         self._room.give_back(sum(packed.stored_bytes for packed in pack.directory))
