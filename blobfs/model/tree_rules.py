@@ -174,9 +174,9 @@ def plan_link(node: Node, place: Place, now_ns: int) -> Change:
         Refused: EEXIST, EPERM (a directory), ENOENT (it or the directory was removed), EMLINK.
         ReadOnly: it is a native object.
     """
+    _check_free(place)
     if node.is_folder:
         raise Refused(errno.EPERM, f"a directory has one name. inode={node.inode}")
-    _check_free(place)
     check_changeable(node)
     if node.is_gone:
         raise Refused(errno.ENOENT, f"the file was removed. inode={node.inode}")
