@@ -104,6 +104,8 @@ def _recover(
             state = JournalState()
             files.write_state(state)
         recovered = recover(files, state, boot, replay)
+        # One whose new name a power cut undid holds records that carry a number not used yet.
+        files.remove_spares()
         if recovered.last_serial > state.synced:
             for number in recovered.ends:
                 files.flush(number)  # a killed daemon's records may be in the page cache alone

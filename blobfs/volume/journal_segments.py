@@ -135,6 +135,7 @@ class SegmentFiles:
         self.spares.append(path.rename(spare))
 
     def remove_spares(self) -> None:
+        """Keep no files to be written over."""
         while self.spares:
             self.spares.pop().unlink()
 

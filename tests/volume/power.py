@@ -5,6 +5,7 @@ names change in the order in which they were changed, up to some point.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,8 @@ class Disk:
         """The file of each inode number; numbers are used again."""
         self._names: dict[str, int] = {}
         self._name_changes: list[Callable[[dict[str, int]], None]] = []
+        self._lock = threading.RLock()
+        """Flushes come from worker threads."""
         for name in ("pwritev", "fdatasync", "fsync", "ftruncate", "posix_fallocate"):
             monkeypatch.setattr(os, name, self._watched(getattr(os, name), getattr(self, name)))
         for name in ("rename", "replace", "unlink"):
@@ -59,13 +62,14 @@ class Disk:
 
     def cut(self, to: Path, chance: Random) -> Path:
         """Make `to` a folder as it may be when the power comes back."""
-        names = dict(self._names)
-        for change in self._name_changes[: chance.randint(0, len(self._name_changes))]:
-            change(names)
-        to.mkdir()
-        for name, number in names.items():
-            (to / name).write_bytes(self._files[number].after_a_cut(chance))
-        return to
+        with self._lock:
+            names = dict(self._names)
+            for change in self._name_changes[: chance.randint(0, len(self._name_changes))]:
+                change(names)
+            to.mkdir()
+            for name, number in names.items():
+                (to / name).write_bytes(self._files[number].after_a_cut(chance))
+            return to
 
     def pwritev(self, descriptor: int, parts: list[bytes], offset: int) -> None:
         data = b"".join(bytes(part) for part in parts)
@@ -127,7 +131,8 @@ class Disk:
         def both(descriptor: int, *rest: object) -> object:
             path = str(_path_of(descriptor))
             if path.startswith(str(self._folder)):
-                note(descriptor, *rest)
+                with self._lock:
+                    note(descriptor, *rest)
             return real(descriptor, *rest)
 
         return both
@@ -135,7 +140,8 @@ class Disk:
     def _named(self, real: Callable[..., object], note: Callable[..., None]) -> object:
         def both(path: Path, *rest: Path, **options: object) -> object:
             if str(path).startswith(str(self._folder)):
-                note(Path(path), *rest)
+                with self._lock:
+                    note(Path(path), *rest)
             return real(path, *rest, **options)
 
         return both

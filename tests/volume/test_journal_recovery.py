@@ -180,6 +180,23 @@ async def test_journal_inside_a_journal(tmp_path: Path) -> None:
         assert unsaved.statistics().damages == ()
 
 
+async def test_records_of_a_lost_segment_stay_lost(boot: list[str], tmp_path: Path) -> None:
+    """A power cut that undid the renaming of a spare file would bring back, much later, what it
+    had undone with it."""
+    folder = tmp_path / "killed"
+    await three_files(tmp_path / "journal", folder)
+    segments(folder)[0].rename(folder / "spare-7")
+    boot.append("another run")
+    async with open_small(folder, Files()) as unsaved:
+        assert not unsaved.inode_states
+        ledger = Ledger(unsaved)
+        ledger.create(b"n")
+        again = kill(folder, tmp_path / "again")
+    async with open_small(again, Files()) as unsaved:
+        assert unsaved.statistics().damages == ()
+        await check(unsaved, Files(), ledger.now)
+
+
 async def test_newer_journal_is_refused(tmp_path: Path) -> None:
     """An older blobfs would take a newer journal for rubbish, and remove it."""
     folder = tmp_path / "journal"
