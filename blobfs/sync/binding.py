@@ -87,11 +87,21 @@ async def forget_plan(state_dir: Path) -> None:
         raise LocalFault(f"cannot remove: {error.strerror}. path={str(path)!r}") from error
 
 
-async def create_planned(store: Store, volume: Volume, refuse_nested: RefuseNested) -> None:
+async def create_planned(
+    store: Store,
+    volume: Volume,
+    refuse_nested: RefuseNested,
+    me: ClientId,
+    *,
+    single_writer: bool,
+) -> None:
     """Make the bucket the volume that was planned; whoever was killed doing it does it again.
+
+    Puts are proven to have one winner before the first commit relies on it (L8).
 
     Raises:
         Changed: somebody else made it a volume meanwhile.
+        Unsupported: the store keeps no writers apart.
         UsageError: there is a volume above or below (N7).
         BlobfsError: it cannot be written.
     """
@@ -103,6 +113,7 @@ async def create_planned(store: Store, volume: Volume, refuse_nested: RefuseNest
             f"another client made this bucket a volume meanwhile. store={store.url}",
             hint="unmount and mount again: what is unsaved here is kept, and goes into that one",
         )
+    await require_writable(store, created, me, single_writer=single_writer)
 
 
 async def why_read_only(

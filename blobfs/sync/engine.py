@@ -213,7 +213,7 @@ class _Parts:
         self._stager = Stager(bucket.store, env, reading.budget, places)
         self._committer = Committer(
             tree=tree,
-            log=Log(bucket.store, env),
+            log=Log(bucket.store, env, identity.client),
             unsaved=unsaved,
             identity=identity,
             save_blocks=self._stager.stage_data,
@@ -308,6 +308,12 @@ class _Parts:
             return
         bucket = self._bucket
         nested = partial(refuse_nested, bucket.store, bucket.outer, bucket.prefix)
-        await create_planned(bucket.store, self._volume, nested)
+        await create_planned(
+            bucket.store,
+            self._volume,
+            nested,
+            self._identity.client,
+            single_writer=self._options.single_writer,
+        )
         await forget_plan(self._options.state_dir)
         self._is_there = True
