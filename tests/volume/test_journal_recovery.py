@@ -6,7 +6,7 @@ import pytest
 
 from blobfs.errors import Damaged, Unsupported
 from blobfs.types import ByteRange, InodeNo
-from tests.volume.ledger import Files, Ledger, check, content, kill, open_small
+from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, content, kill, open_small
 
 A_RUN = "one run of the machine"
 
@@ -185,7 +185,8 @@ async def test_records_of_a_lost_segment_stay_lost(boot: list[str], tmp_path: Pa
     had undone with it."""
     folder = tmp_path / "killed"
     await three_files(tmp_path / "journal", folder)
-    segments(folder)[0].rename(folder / "spare-7")
+    segments(folder)[0].rename(folder / "spare-9")
+    assert (folder / f"spare-{SEGMENT_BYTES}").exists()  # and is held back
     boot.append("another run")
     async with open_small(folder, Files()) as unsaved:
         assert not unsaved.inode_states
