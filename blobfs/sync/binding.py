@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from blobfs.env import Env
-from blobfs.errors import Changed, Damaged, LocalFault, ReadOnly, Unsupported
+from blobfs.errors import Changed, Damaged, InUse, LocalFault, ReadOnly, Unsupported
 from blobfs.formats.keys import volume_key
 from blobfs.formats.volume import VolumeInfo, decode_volume, encode_volume
 from blobfs.stores.base import Store
@@ -126,7 +126,7 @@ async def why_read_only(
     """
     try:
         await require_writable(store, volume, me, single_writer=single_writer)
-    except (ReadOnly, Unsupported) as error:
+    except (InUse, ReadOnly, Unsupported) as error:
         return str(error)
     await complete(store, volume)
     return None

@@ -139,6 +139,7 @@ async def opened_place(
     settle_s: float = 3600,
     read_only: bool = False,
     read_write: bool = False,
+    single_writer: bool = False,
     cache: str = "cache",
 ) -> AsyncIterator[Place]:
     """Open the volume in `store`, with its state below `folder`.
@@ -150,7 +151,11 @@ async def opened_place(
     state.mkdir(parents=True, exist_ok=True)
     breaker = Breaker(store, env)
     options = EngineOptions(
-        state_dir=state, settle_s=settle_s, read_only=read_only, read_write=read_write
+        state_dir=state,
+        settle_s=settle_s,
+        read_only=read_only,
+        read_write=read_write,
+        single_writer=single_writer,
     )
     async with (
         open_native(breaker, state, ttl_s=60, env=env) as native,
