@@ -170,12 +170,17 @@ class TestFullDisk:
             monkeypatch.setattr(os, "posix_fallocate", refusing(errno.ENOSPC))
             monkeypatch.setattr(SegmentFiles, "_replace_state", replace_when_a_spare_is_gone)
             with pytest.raises(NoRoom):
-                ledger.write(b"a", 0, b"y" * 1000)
+                fill(ledger)
             await ledger.begin()
             await ledger.land()
             assert not unsaved.inode_states
             ledger.write(b"a", 0, b"y" * 1000)
             await check(unsaved, saved, ledger.now)
+
+
+def fill(ledger: Ledger) -> None:
+    for _ in range(1000):
+        ledger.write(b"a", 0, b"y")
 
 
 _replace_state = SegmentFiles._replace_state

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from blobfs.errors import Damaged, Unsupported
-from blobfs.types import ByteRange, InodeNo
+from blobfs.types import ROOT_INODE, ByteRange, InodeNo
 from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, content, kill, open_small
 
 A_RUN = "one run of the machine"
@@ -161,6 +161,20 @@ async def test_damage_at_the_end_of_a_closed_journal(tmp_path: Path) -> None:
         with pytest.raises(Damaged):
             await content(unsaved, Files(), InodeNo(2))
         assert [damage.inode for damage in unsaved.statistics().damages] == [2]
+
+
+async def test_lost_end_of_a_closed_journal(tmp_path: Path) -> None:
+    """Users would not be told that the last thing they did before an unmount is missing."""
+    folder = tmp_path / "journal"
+    async with open_small(folder, Files()) as unsaved:
+        ledger = Ledger(unsaved)
+        ledger.create(b"a")
+        ledger.create(b"b")
+        end = unsaved._journal.used_bytes
+    flip(segments(folder)[0], end - 1)
+    async with open_small(folder, Files()) as unsaved:
+        assert unsaved.statistics().damages
+        assert list(unsaved.dirents(ROOT_INODE)) == [b"a"]
 
 
 async def test_journal_inside_a_journal(tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ def named(inode: InodeNo = FILE) -> LocalDirent:
     return LocalDirent(inode, Kind.FILE)
 
 
+async def move_oldest(unsaved: Unsaved) -> None:
+    """Remove the oldest segment, whether that is worth it or not."""
+    number = unsaved._journal.oldest
+    assert number is not None
+    await unsaved._cleaner._empty(number)
+    await unsaved._journal.remove_oldest()
+
+
 @pytest.fixture
 def saved() -> Files:
     """A replayed tree with one file of ten bytes."""
@@ -92,13 +100,13 @@ class TestRemovals:
     ) -> None:
         """Files that were unlinked while open would fill the journal for ever."""
         tree = saved if known else Files()
-        async with open_small(tmp_path / "journal", tree) as unsaved:
+        async with open_unsaved(tmp_path / "journal", Env(), tree) as unsaved:
             unsaved.apply(Change({FILE: row(10)}, {(ROOT_INODE, A): named()}))
             unsaved.write(FILE, row(10), 0, b"still open")
             unsaved.apply(Change({FILE: row(10, nlink=0)}, {(ROOT_INODE, A): None}))
             assert await content(unsaved, tree, FILE) == b"still open"
             folder = kill(tmp_path / "journal", tmp_path / "killed")
-        async with open_small(folder, tree) as unsaved:
+        async with open_unsaved(folder, Env(), tree) as unsaved:
             assert unsaved.inode(FILE) is (GONE if known else None)
             assert not unsaved.spans(FILE)
 
@@ -142,8 +150,7 @@ class TestCommits:
                 ledger.create(b"filler")
                 ledger.write(b"filler", 0, b"y" * (2000 + count))
                 ledger.unlink(b"filler")
-            await unsaved._cleaner._empty(0)
-            await unsaved._journal.remove_oldest()
+            await move_oldest(unsaved)
             assert unsaved.spans(FILE).inside(0, 1)[0].written.segment > 0
             folder = kill(tmp_path / "journal", tmp_path / "killed")
             await ledger.land()
@@ -152,6 +159,33 @@ class TestCommits:
             assert unsaved.intent is not None
             await unsaved.clean(unsaved.intent.covered)
             assert not unsaved.inode_states
+
+    async def test_moved_bytes_are_dropped_with_their_commit(self, tmp_path: Path) -> None:
+        """A file that is written all the time would be uploaded whole with every commit."""
+        async with open_small(tmp_path, saved := Files()) as unsaved:
+            ledger = Ledger(unsaved, saved=saved)
+            ledger.create(A)
+            ledger.write(A, 0, b"x" * 4000)
+            await ledger.begin()
+            ledger.write(A, 4000, b"y" * 4000)
+            await move_oldest(unsaved)
+            await ledger.land()
+            assert unsaved.spans(FILE).unsaved_bytes == 4000
+            await check(unsaved, saved, ledger.now)
+
+    async def test_rows_can_be_moved_again_and_again(self, tmp_path: Path) -> None:
+        """A file that waits for long would be forgotten when its second copy is removed (P1)."""
+        async with open_small(tmp_path / "journal", Files()) as unsaved:
+            ledger = Ledger(unsaved)
+            ledger.create(A)
+            for _ in range(3):
+                ledger.create(b"filler")
+                ledger.write(b"filler", 0, b"y" * SEGMENT_BYTES)
+                ledger.unlink(b"filler")
+                await move_oldest(unsaved)
+            folder = kill(tmp_path / "journal", tmp_path / "killed")
+        async with open_small(folder, Files()) as unsaved:
+            await check(unsaved, Files(), ledger.now)
 
     async def test_commit_under_way_survives_kill_and_cleaning(self, tmp_path: Path) -> None:
         """A killed daemon would upload packs again, or put other bytes into a slot (L2)."""
@@ -164,8 +198,7 @@ class TestCommits:
             await ledger.begin()
             intent = unsaved.intent
             ledger.write(A, 0, b"x" * SEGMENT_BYTES)
-            await unsaved._cleaner._empty(0)
-            await unsaved._journal.remove_oldest()
+            await move_oldest(unsaved)
             folder = kill(tmp_path / "journal", tmp_path / "killed")
         async with open_small(folder, Files()) as unsaved:
             assert isinstance(intent, Intent)
