@@ -38,6 +38,7 @@ from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, s
 from blobfs.types import InodeNo, PackName, Seq
 from blobfs.volume.client import Identity
 from blobfs.volume.log import Log
+from blobfs.volume.membership import Membership
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 
@@ -75,6 +76,7 @@ class Committer:
         log: Log,
         unsaved: Unsaved,
         identity: Identity,
+        membership: Membership,
         save_blocks: SaveBlocks,
         brought: BroughtBytes,
         env: Env,
@@ -83,6 +85,7 @@ class Committer:
         self._log = log
         self._unsaved = unsaved
         self._identity = identity
+        self._membership = membership
         self._save_blocks = save_blocks
         self._brought = brought
         self._env = env
@@ -126,9 +129,13 @@ class Committer:
 
         The rows that it covers are a snapshot that stands until then.
 
-        Raises: as `finish`.
+        Raises: as `finish`, and
+            Copied: somebody else writes under this client's id.
         """
+        if not await self._log.has_owner():
+            await self._membership.register(self._tree.position.seq)
         for _ in range(MOST_SLOTS):
+            await self._membership.wait_turn()
             spelled = await self._spell(draft)
             entry = spelled.landed.entry
             await self._identity.note_attempt(entry.counter, spelled.landed.hash)
@@ -137,9 +144,11 @@ class Committer:
             self._env.crash_point("commit.noted")
             if await self._put(intent) is Outcome.LANDED:
                 self._env.crash_point("commit.landed")
+                self._membership.note_landed()
                 await self._take_in([spelled.landed])
                 return spelled.landed
             self._unsaved.note_outcome(intent.seq, "void")
+            await self._membership.note_lost()
             await self.catch_up()
         raise Unreachable(f"others took every slot of the log. tried={MOST_SLOTS}")
 
@@ -181,6 +190,8 @@ class Committer:
     async def _take_in(self, landed: Sequence[Landed]) -> None:
         """Replay entries, and let go of the rows that an own one covered (L6)."""
         foreign = [each for each in landed if self._is_foreign(each)]
+        if foreign:
+            self._membership.note_other()
         self._refuse_contested(foreign)
         await self._tree.replay(landed)
         self._env.crash_point("commit.replayed")

@@ -10,6 +10,7 @@ Concurrency: one nursery with one task that saves.
 """
 
 import logging
+import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from blobfs import __version__
 from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
@@ -43,6 +45,7 @@ from blobfs.volume.client import Identity, open_identity
 from blobfs.volume.content import Contents
 from blobfs.volume.creation import refuse_nested
 from blobfs.volume.log import Log
+from blobfs.volume.membership import Membership
 from blobfs.volume.namespace_numbers import Numbers, last_used
 from blobfs.volume.presence import Volume
 from blobfs.volume.tree import Tree, open_tree
@@ -216,6 +219,13 @@ class _Parts:
             log=Log(bucket.store, env, identity.client),
             unsaved=unsaved,
             identity=identity,
+            membership=Membership(
+                bucket.store,
+                identity.client,
+                env,
+                host=platform.node(),
+                program=__version__,
+            ),
             save_blocks=self._stager.stage_data,
             brought=self._uploads.brought_bytes,
             env=env,

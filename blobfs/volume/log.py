@@ -227,6 +227,12 @@ class Log:
 
     # -- writing ---------------------------------------------------------------------
 
+    async def has_owner(self) -> bool:
+        """Return whether one client alone may write, by the last look at `head` (L8)."""
+        if not self._has_seen_head:
+            await self.head()
+        return self._owner_seen is not None
+
     async def put(self, seq: Seq, data: bytes) -> Outcome:
         """Put an entry into slot `seq`, and find out what became of it (L3).
 
@@ -250,9 +256,7 @@ class Log:
         return Outcome.UNKNOWN
 
     async def _put(self, seq: Seq, data: bytes) -> Answer:
-        if not self._has_seen_head:
-            await self.head()
-        if self._owner_seen is not None:
+        if await self.has_owner():
             return await self._put_alone(seq, data)
         try:
             await self._store.put(log_key(seq), data, if_absent=True)
