@@ -20,12 +20,12 @@ import trio
 from blobfs.cache.index import BlockId
 from blobfs.cache.source import BLOCK_BYTES, MOST_RUN_BLOCKS, NUMBER_BYTES, Source
 from blobfs.errors import Damaged, NotFound
-from blobfs.formats.chunk import Buffer, decode_frame
+from blobfs.formats.chunk import Buffer, chunk_id, decode_frame
 from blobfs.formats.keys import pack_key
 from blobfs.formats.rows import Extent
 from blobfs.model.coalesce import Place, Run, join
 from blobfs.model.readahead import MOST_STEP_BYTES
-from blobfs.stores.base import Store
+from blobfs.stores.base import Inbox, Store
 from blobfs.types import KIB, ByteRange, ChunkId
 
 T = TypeVar("T")
@@ -73,6 +73,26 @@ class PackReader:
         ]
         return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
+    async def read_into(self, inbox: Inbox, check: "ArrivalCheck") -> memoryview:
+        """Return the bytes of neighbouring raw chunks, checked while they arrive if possible.
+
+        Raises what `read` does.
+        """
+        extents = check.extents
+        key, span = _request(extents)
+        try:
+            fetched = await self._store.get_into(key, inbox, span=span, if_match=None)
+        except (NotFound, Damaged):
+            return await self.read_joined(extents)  # again, for a last word on what is wrong
+        if check.is_whole and fetched.data.obj is inbox.buffer.obj:
+            return fetched.data
+        try:
+            return await trio.to_thread.run_sync(
+                _decode_joined, fetched.data, extents, limiter=self._threads
+            )
+        except Damaged:
+            return await self.read_joined(extents)
+
     async def _read_neighbours(
         self, extents: Sequence[Extent], decode: Callable[[memoryview, Sequence[Extent]], T]
     ) -> T:
@@ -90,8 +110,7 @@ class PackReader:
         raise AssertionError("unreachable")
 
     async def _fetch(self, extents: Sequence[Extent]) -> memoryview:
-        key = pack_key(extents[0].pack)
-        span = ByteRange(extents[0].offset, extents[-1].offset + extents[-1].stored_bytes)
+        key, span = _request(extents)
         try:
             return (await self._store.get(key, span=span)).data
         except NotFound as error:
@@ -102,14 +121,48 @@ class PackReader:
             ) from error
 
 
+class ArrivalCheck:
+    """Verifies raw chunks that lie side by side while they arrive in a buffer.
+
+    Concurrency: one thread at a time, the one that receives.
+    """
+
+    def __init__(self, extents: Sequence[Extent], buffer: memoryview) -> None:
+        self.extents = extents
+        self._buffer = buffer
+        self._next = 0
+        self._good_bytes = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything has arrived and is right."""
+        return self._next == len(self.extents)
+
+    def good_bytes(self, count: int) -> int:
+        """Return how many of the first `count` bytes belong to chunks that are whole and right.
+
+        Behind a chunk that is not there are none. It is no error here, since stores would ask for
+        all again and again: whoever wanted the answer sees that it is not `is_whole`.
+        """
+        if count < self._good_bytes:
+            self._next = self._good_bytes = 0  # the request began anew, and overwrites
+        while not self.is_whole:
+            extent = self.extents[self._next]
+            stop = self._good_bytes + extent.length_bytes
+            if stop > count:
+                break
+            if chunk_id(self._buffer[self._good_bytes : stop]) != extent.chunk:
+                break
+            self._next, self._good_bytes = self._next + 1, stop
+        return self._good_bytes
+
+
 class ChunkSource(Source):
     """The chunks of one content, each in a place of its own that begins where a block does.
 
     Where a chunk is no whole number of blocks, what is left of its last block is a gap: it
     belongs to nothing and is never read.
     """
-
-    is_served_early = False
 
     def __init__(self, packs: PackReader, extents: Sequence[Extent]) -> None:
         """`extents` holds no holes."""
@@ -156,6 +209,21 @@ class ChunkSource(Source):
         data = await self._packs.read_joined(self._extents[begin:end])
         span, base = self.span(first, stop), self.start(begin)
         return data[span.start - base : span.stop - base]
+
+    def is_served_early(self, run: Run) -> bool:
+        """Return whether all its chunks are stored raw: then they lie in packs as in the file."""
+        return all(each.stored_bytes == each.length_bytes for each in self._of(run))
+
+    def check(self, run: Run, buffer: memoryview) -> "ArrivalCheck":
+        """Return what checks the chunks of a run that is served early, while they fill `buffer`."""
+        return ArrivalCheck(self._of(run), buffer)
+
+    async def fetch_into(self, inbox: Inbox, check: "ArrivalCheck") -> memoryview:
+        """Return the verified bytes of such a run, served through `inbox` meanwhile."""
+        return await self._packs.read_into(inbox, check)
+
+    def _of(self, run: Run) -> Sequence[Extent]:
+        return self._extents[self._index(run.first) : self._index(run.stop - 1) + 1]
 
     def _index(self, block: int) -> int:
         return bisect_right(self._firsts, block) - 1
@@ -219,6 +287,12 @@ def _digest(extents: Sequence[Extent]) -> bytes:
     for extent in extents:
         digest.update(extent.chunk)
     return digest.digest()[:16]
+
+
+def _request(extents: Sequence[Extent]) -> tuple[str, ByteRange]:
+    """Return what to ask for chunks that lie near each other in one pack."""
+    last = extents[-1]
+    return pack_key(last.pack), ByteRange(extents[0].offset, last.offset + last.stored_bytes)
 
 
 def _requests(extents: Sequence[Extent], gap_bytes: int) -> Iterator[Sequence[Extent]]:

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -74,8 +74,8 @@ class Flight:
     @property
     def is_streamed(self) -> bool:
         """Whether its bytes are of use before it has landed."""
-        is_early = self.from_store and self.source.is_served_early
-        return is_early and len(self.span) >= STREAMED_BYTES
+        is_large = self.from_store and len(self.span) >= STREAMED_BYTES
+        return is_large and self.source.is_served_early(self.run)
 
     @property
     def cost_bytes(self) -> int:
@@ -120,12 +120,14 @@ class Flight:
 class Arrivals:
     """The inbox of a flight: serves its bytes while the rest is under way.
 
-    Nothing is served of another version than the one that was opened (P6).
+    `good` says how many of the bytes that arrived are the right ones (P6).
     """
 
-    def __init__(self, flight: Flight, content: Content, buffer: memoryview) -> None:
+    def __init__(
+        self, flight: Flight, buffer: memoryview, good: Callable[[ObjectInfo, int], int]
+    ) -> None:
         self._flight = flight
-        self._content = content
+        self._good = good
         self._piece = Piece(flight.source.digest, flight.span, buffer)
         self._loop = trio.lowlevel.current_trio_token()
 
@@ -134,9 +136,10 @@ class Arrivals:
         return self._piece.data
 
     def arrived(self, info: ObjectInfo, count: int) -> None:
-        if not is_version(info, self._content):
-            return  # the answer as a whole will be refused
-        stop = self._piece.span.start + count
+        good = self._good(info, count)
+        if not good:
+            return
+        stop = self._piece.span.start + good
         # The mount may have ended: this thread is one that nobody waits for.
         with contextlib.suppress(trio.RunFinishedError):
             self._loop.run_sync_soon(self._flight.arrive, self._piece, stop)
@@ -255,10 +258,19 @@ class Fetcher:
             if data is not None:
                 return data, False
         if isinstance(source, ChunkSource):
-            flight.began_s = self._env.monotonic_s()
-            return await source.fetch(run.first, run.stop), True
+            return await self._chunk_bytes(flight, source), True
         assert isinstance(source, ObjectSource)
         return await self._object_bytes(flight, source.content), True
+
+    async def _chunk_bytes(self, flight: Flight, source: ChunkSource) -> memoryview:
+        run = flight.run
+        flight.began_s = self._env.monotonic_s()
+        if not flight.is_streamed:
+            return await source.fetch(run.first, run.stop)
+        buffer = self._buffers.borrow(len(flight.span))
+        check = source.check(run, buffer)
+        inbox = Arrivals(flight, buffer, lambda _, count: check.good_bytes(count))
+        return await source.fetch_into(inbox, check)
 
     async def _object_bytes(self, flight: Flight, content: Content) -> memoryview:
         fetched = await self._fetched(flight, content)
@@ -278,7 +290,12 @@ class Fetcher:
         try:
             if not flight.is_streamed:
                 return await self._store.get(content.key, span=span, if_match=content.etag)
-            inbox = Arrivals(flight, content, self._buffers.borrow(len(span)))
+            # Of another version nothing is served: the answer as a whole will be refused.
+            inbox = Arrivals(
+                flight,
+                self._buffers.borrow(len(span)),
+                lambda info, count: count if is_version(info, content) else 0,
+            )
             return await self._store.get_into(content.key, inbox, span=span, if_match=content.etag)
         except NotFound as error:
             raise Changed(f"object was deleted while open. key={content.key!r}") from error

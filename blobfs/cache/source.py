@@ -3,7 +3,6 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 from blobfs.cache.index import BlockId
 from blobfs.model.coalesce import Place, Run, join
@@ -23,9 +22,6 @@ class Source(ABC):
 
     Two sources with equal digests have equal bytes.
     """
-
-    is_served_early: ClassVar[bool]
-    """Whether the first bytes of an answer are of use before the last ones are here."""
 
     def __init__(self, digest: bytes, size_bytes: int) -> None:
         self.digest = digest
@@ -52,6 +48,10 @@ class Source(ABC):
     def together_with(self, block: int) -> range:
         """Return the blocks that the store can only give together with `block`, and itself."""
 
+    @abstractmethod
+    def is_served_early(self, run: Run) -> bool:
+        """Return whether the first bytes of `run` are of use before the last ones are here."""
+
     @property
     def all_blocks(self) -> range:
         return ByteRange(0, self.size_bytes).blocks(BLOCK_BYTES)
@@ -59,8 +59,6 @@ class Source(ABC):
 
 class ObjectSource(Source):
     """One version of an object of the store."""
-
-    is_served_early = True
 
     def __init__(self, content: Content, digest: bytes) -> None:
         super().__init__(digest, content.size_bytes)
@@ -86,6 +84,9 @@ class ObjectSource(Source):
 
     def together_with(self, block: int) -> range:
         return range(block, block + 1)
+
+    def is_served_early(self, run: Run) -> bool:
+        return True
 
 
 def source_of(content: Content) -> ObjectSource:

@@ -105,7 +105,9 @@ class AzureStore(Store):
             await self._in_thread(partial(self._sdk.head, key))  # NotFound for a folder blob
         return fetched
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
         if not (span and carries(key)):
             return await self.get(key, span=span, if_match=if_match)
         self._require_object(Call("get", self.url, key))

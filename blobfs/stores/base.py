@@ -91,7 +91,9 @@ class Store(ABC):
             Changed: there is one, but its version is not `if_match`.
         """
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
         """Do as `get` does; a store that can hands over what has arrived meanwhile.
 
         The answer is what counts: it may lie in the inbox's buffer, or elsewhere.

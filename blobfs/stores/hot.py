@@ -100,8 +100,10 @@ class HotPath:
             self.read_threads, partial(self._get, call, key, span=span, if_match=if_match)
         )
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
-        call = Call("get", self.where, key, "match")
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
+        call = Call("get", self.where, key, "match" if if_match is not None else None)
         return await _in_thread(
             self.read_threads,
             partial(self._get, call, key, span=span, if_match=if_match, inbox=inbox),

@@ -21,7 +21,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, OutcomeUnknown, Throttled, Unreachable
-from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Store
+from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Inbox, Store
 from blobfs.stores.metering import Kind, Meter
 from blobfs.types import MIB, ByteRange, ListPage, ObjectInfo
 
@@ -72,6 +72,12 @@ class Layer(Store):
         self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
     ) -> Fetched:
         call = partial(self.inner.get, key, span=span, if_match=if_match)
+        return await self._through(Ask("get", (key,)), call)
+
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
+        call = partial(self.inner.get_into, key, inbox, span=span, if_match=if_match)
         return await self._through(Ask("get", (key,)), call)
 
     async def head(self, key: str) -> ObjectInfo:
@@ -276,6 +282,13 @@ class Prefixed(Store):
         self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
     ) -> Fetched:
         fetched = await self.inner.get(self.prefix + key, span=span, if_match=if_match)
+        return replace(fetched, info=self._relative(fetched.info))
+
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
+        key = self.prefix + key
+        fetched = await self.inner.get_into(key, inbox, span=span, if_match=if_match)
         return replace(fetched, info=self._relative(fetched.info))
 
     async def head(self, key: str) -> ObjectInfo:

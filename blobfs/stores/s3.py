@@ -69,7 +69,9 @@ class S3Store(Store):
             return await self.hot.get(key, span=span, if_match=if_match)
         return await self._call(partial(self.client.get, key, span=span, if_match=if_match))
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
         if span and carries(key):
             self._check(key)
             return await self.hot.get_into(key, inbox, span=span, if_match=if_match)

@@ -31,7 +31,9 @@ class RecordingStore(FaultyStore):
         self.spans.append(span)
         return await super().get(key, span=span, if_match=if_match)
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
         self.spans.append(span)
         return await super().get_into(key, inbox, span=span, if_match=if_match)
 

@@ -14,15 +14,17 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 
+from blobfs.cache.chunks import ArrivalCheck
 from blobfs.cache.memory import MemoryBudget
 from blobfs.cache.reading import Reading, open_reading
 from blobfs.env import Env
 from blobfs.errors import Damaged, Unreachable
-from blobfs.formats.chunk import Buffer
+from blobfs.formats.chunk import Buffer, chunk_id
 from blobfs.formats.keys import pack_key
 from blobfs.formats.pack import Pack
 from blobfs.formats.rows import Extent, ExtentList, Extents, FileContent, Inline
 from blobfs.model.chunking import plan_content
+from blobfs.stores.base import Fetched, Inbox
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.packs import extent_of
 from blobfs.sync.pipeline import StagePlaces, Wanted
@@ -280,6 +282,81 @@ class TestContent:
                     Contents(reading).open(5, content)
 
 
+class PouringStore(RecordingStore):
+    """A store that hands over what has arrived, half a megabyte at a time, as servers send it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held_back = trio.Event()
+        """Set for the second half of each answer to arrive."""
+        self.flips: list[int] = []
+        """Bytes to damage on their way, each in one answer."""
+
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
+        fetched = await self.get(key, span=span, if_match=if_match)
+        body = bytearray(fetched.data)
+        if self.flips:
+            body[self.flips.pop()] ^= 1
+        for part in ByteRange(0, len(body)).split(CELL * 2):
+            if part.start * 2 >= len(body):
+                await self.held_back.wait()
+            inbox.buffer[part.start : part.stop] = body[part.start : part.stop]
+            inbox.arrived(fetched.info, part.stop)
+        return replace(fetched, data=inbox.buffer)
+
+
+class TestStreaming:
+    """Chunks are served while those behind them are under way, and never unverified."""
+
+    @pytest.fixture
+    def store(self, bucket: Bucket) -> PouringStore:
+        bucket.store = PouringStore()
+        return bucket.store
+
+    async def test_first_chunks_are_served_while_the_rest_is_under_way(
+        self, bucket: Bucket, store: PouringStore
+    ) -> None:
+        """Users would wait for sixteen megabytes to read the first."""
+        data = noise(4 * MIB)
+        content = await bucket.save_cut(data, [MIB] * 4)
+        async with bucket.opened() as reading:
+            reader = Contents(reading).open(len(data), content)
+            with trio.fail_after(60):
+                await check(reader, data, ByteRange(0, 1536 * KIB - MIB))
+                await check_whole(reader, data, store)
+        assert sum(map(len, store.spans)) == len(data)
+
+    async def test_damage_is_never_served(self, bucket: Bucket, store: PouringStore) -> None:
+        """Users would read wrong bytes because they read fast (P6)."""
+        data = noise(4 * MIB)
+        content = await bucket.save_cut(data, [MIB] * 4)
+        for at in (5, MIB + 5, 4 * MIB - 1):
+            store.flips, store.held_back = [at], trio.Event()
+            store.held_back.set()
+            async with bucket.opened(limit_bytes=MIB) as reading:
+                reader = Contents(reading).open(len(data), content)
+                await check(reader, data, ByteRange(0, 4 * MIB))
+            assert not store.flips
+
+    def test_answer_that_begins_anew_is_verified_anew(self) -> None:
+        """Users would read what a second try brought, on the word of the first (P6)."""
+        data = noise(2 * MIB)
+        buffer = memoryview(bytearray(data))
+        extents = [Extent(MIB, chunk_id(data[:MIB])), Extent(MIB, chunk_id(data[MIB:]))]
+        arriving = ArrivalCheck(extents, buffer)
+        assert arriving.good_bytes(MIB - 1) == 0
+        assert arriving.good_bytes(MIB + 1) == MIB
+        buffer[5] ^= 1
+        assert arriving.good_bytes(MIB // 2) == 0
+        assert arriving.good_bytes(2 * MIB) == 0
+        assert not arriving.is_whole
+        buffer[5] ^= 1
+        assert arriving.good_bytes(2 * MIB) == 2 * MIB
+        assert arriving.is_whole
+
+
 class TestDamage:
     """Right bytes or an error, and what is not damaged stays readable (P6)."""
 
@@ -384,6 +461,14 @@ async def fragmented(bucket: Bucket) -> tuple[bytes, FileContent]:
     content = await bucket.save(data, cut.extents, ByteRange(3 * CELL, 3 * CELL + 1))
     assert isinstance(content, ExtentList)
     return data, content
+
+
+async def check_whole(reader: ContentReader, data: bytes, store: PouringStore) -> None:
+    """Read the end of what is held back, and let it arrive when everything else waits for it."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(check, reader, data, ByteRange(0, len(data)))
+        await check(reader, data, ByteRange(MIB, MIB + 100))
+        store.held_back.set()
 
 
 async def check(reader: ContentReader, data: bytes, span: ByteRange) -> None:
