@@ -44,7 +44,9 @@ def assert_same(home: Home, library: Path, source: str, *options: str) -> None:
     with home.mounted(source, *options) as mountpoint:  # and from the disk cache
         assert digests(mountpoint) == expected
         # The one asked whether the bucket holds a volume.
-        assert home.status()["store"]["requests"]["get"] == 1
+        asked = home.status()["store"]
+        assert asked["requests"]["get"] == 1
+        assert sum(asked["latency"]["get"]["counts"]) == 1
 
 
 def test_folder(tmp_path: Path, library: Path) -> None:
