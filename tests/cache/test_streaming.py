@@ -157,7 +157,7 @@ def test_thread_that_outlives_the_mount_hurts_nobody() -> None:
     async def leave_behind() -> Arrivals:
         content = Content("f", "etag", STREAMED_BYTES)
         flight = Flight(source_of(content), Run(0, STREAMED_BYTES // BLOCK_BYTES, ()))
-        return Arrivals(flight, content, memoryview(bytearray(STREAMED_BYTES)))
+        return Arrivals(flight, memoryview(bytearray(STREAMED_BYTES)), lambda _, count: count)
 
     inbox = trio.run(leave_behind)
     inbox.arrived(ObjectInfo("f", STREAMED_BYTES, "etag", 0), 64 * KIB)

@@ -324,7 +324,6 @@ class TestStreaming:
         async with bucket.opened() as reading:
             reader = Contents(reading).open(len(data), content)
             with trio.fail_after(60):
-                await check(reader, data, ByteRange(0, 1536 * KIB - MIB))
                 await check_whole(reader, data, store)
         assert sum(map(len, store.spans)) == len(data)
 
@@ -467,7 +466,9 @@ async def check_whole(reader: ContentReader, data: bytes, store: PouringStore) -
     """Read the end of what is held back, and let it arrive when everything else waits for it."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(check, reader, data, ByteRange(0, len(data)))
+        await trio.testing.wait_all_tasks_blocked()
         await check(reader, data, ByteRange(MIB, MIB + 100))
+        assert store.held_back.statistics().tasks_waiting == 1
         store.held_back.set()
 
 
