@@ -243,12 +243,12 @@ class Pusher:
             await self._unsaved.clean(covered)
             return
         landed = await self._committer.commit(Draft(operations, sorted(staged.packs), covered))
-        self._note_commit(landed.entry.seq, staged, len(files))
+        await self._note_commit(landed.entry.seq, staged, len(files))
 
     # -- notes -------------------------------------------------------------------------
 
-    def _note_commit(self, seq: Seq, staged: Staged, files: int) -> None:
-        brought = self._uploads.take_named(staged.packs)
+    async def _note_commit(self, seq: Seq, staged: Staged, files: int) -> None:
+        brought = await self._uploads.take_named(staged.packs)
         self.last_commit = LastCommit(seq, self._env.now_ns(), files, brought)
         log.info("committed. seq=%d files=%d stored_bytes=%d", seq, files, brought)
 

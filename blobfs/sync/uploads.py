@@ -43,9 +43,16 @@ class Uploads:
         """Return the size of a pack that no commit names yet, 0 for any other."""
         return self._sizes.get(name, 0)
 
-    def take_named(self, names: Iterable[PackName]) -> int:
-        """Forget packs that a commit names now; return how many bytes they brought together."""
+    async def take_named(self, names: Iterable[PackName]) -> int:
+        """Forget packs that a commit names now; return how many bytes they brought together.
+
+        Their chunks are the tree's from now on, also those that only a long list names.
+        """
         named = {name: self._sizes.pop(name) for name in names if name in self._sizes}
+        committed = [extent for extent in self._chunks.values() if extent.pack in named]
+        unlisted = [extent for extent in committed if self._tree.chunk(extent.chunk) is None]
+        if unlisted:
+            await self._tree.note_chunks(unlisted)
         self._chunks = {
             chunk: extent for chunk, extent in self._chunks.items() if extent.pack not in named
         }

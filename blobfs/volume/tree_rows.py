@@ -14,6 +14,9 @@ Tables:
 Inode numbers and seqs in keys are 8 bytes, big-endian, so that rows sort as their numbers do.
 A range has the last of its numbers as key: the first key from a number on is the only range that
 can hold it.
+
+Trees at one seq hold the same rows, to the byte (C6), but for `chunks`: a client may know more
+places than the log spells out, those in long lists that it wrote itself.
 """
 
 import msgspec
