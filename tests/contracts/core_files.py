@@ -6,6 +6,7 @@ every errno comes from it.
 
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -105,6 +106,9 @@ class CoreFiles(Files):
         """Hold the directory that a name lies in."""
         folder, _, name = path.rpartition(b"/")
         async with self.at(folder) as found:
+            if not stat.S_ISDIR(found.mode):
+                with as_os_errors():  # a kernel asks no further; what the core says is ENOTDIR
+                    await self.vfs.lookup(found.inode, name)
             yield found.inode, name
 
     async def scan(self, path: bytes) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ import pytest
 from blobfs.stores.memory import MemoryStore
 from tests.contracts.files import failing
 from tests.contracts.kernel_files import KernelFiles, in_thread
-from tests.mountd.test_fuse3 import mounted
+from tests.mountd.mounted import mounted
 
 pytestmark = pytest.mark.mount
 

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from blobfs.env import Env
 from blobfs.stores.base import Store
 from blobfs.stores.memory import MemoryStore
-from mountd.fuse3 import Front, open_mount
-from mountd.mount_options import MountOptions
+from tests.contracts.differential import Side, compare
 from tests.contracts.kernel_files import KernelFiles, in_thread
 from tests.contracts.vfs_attributes_contract import AttributesContract
 from tests.contracts.vfs_content_contract import ContentContract
@@ -21,28 +19,9 @@ from tests.contracts.vfs_kernel_contract import KernelContract
 from tests.contracts.vfs_mixed_contract import MixedContract
 from tests.contracts.vfs_names_contract import NamesContract
 from tests.contracts.vfs_saved_contract import SavedContract
-from tests.core import opened_core
+from tests.mountd.mounted import mounted
 
 pytestmark = pytest.mark.mount
-
-
-@asynccontextmanager
-async def mounted(
-    store: Store, folder: Path, *, ttl_s: float = 60, read_only: bool
-) -> AsyncIterator[KernelFiles]:
-    """Mount `store` for other threads of this process."""
-    mountpoint = folder / "mountpoint"
-    mountpoint.mkdir(exist_ok=True, parents=True)
-    options = MountOptions("memory://test", allow_other=True, read_only=read_only)
-    async with (
-        opened_core(store, folder, Env(), ttl_s, read_only=read_only) as core,
-        open_mount(Front(core.vfs, options), mountpoint) as mount,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(mount.serve)
-        await mount.wait_ready()
-        yield KernelFiles(mountpoint, core.engine.save)
-        mount.stop()
 
 
 class TestMount(
@@ -89,3 +68,10 @@ class TestMount(
             store._objects.clear()  # whoever asks now gets nothing
             assert await files.read(b"f") == bytes(1024 * 1024)
             assert threading.active_count() <= threads + 1
+
+    async def test_whatever_is_done_ends_as_on_a_disk(self, tmp_path: Path) -> None:
+        """The kernel caches, the core answers, and no program can tell it from a disk."""
+        plain = tmp_path / "plain"
+        plain.mkdir()
+        async with self.writable(tmp_path) as files:
+            await compare(Side(files), Side(KernelFiles(plain)), seed=1, steps=300)
