@@ -32,7 +32,9 @@ class TricklingStore(RecordingStore):
         self.etag: str | None = None
         self.lost_bytes = 0
 
-    async def get_into(self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str) -> Fetched:
+    async def get_into(
+        self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
+    ) -> Fetched:
         fetched = await self.get(key, span=span, if_match=if_match)
         if self.etag is not None:
             fetched = replace(fetched, info=replace(fetched.info, etag=self.etag))
