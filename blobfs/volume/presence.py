@@ -3,15 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 
-from blobfs.errors import Damaged, NotFound, Unsupported
+from blobfs.errors import Damaged, NotFound
 from blobfs.formats.head import Head, decode_head
 from blobfs.formats.keys import CHECKPOINTS, LOG, RESERVED, head_key, volume_key
 from blobfs.formats.volume import VolumeInfo, decode_volume
 from blobfs.model.chain import Position
 from blobfs.stores.base import Store
 from blobfs.types import Seq
-
-VOLUME_KEY = volume_key()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +46,6 @@ async def look(store: Store) -> Volume | None:
     info = decode_volume(data, key=volume_key())
     head = await _find(store, head_key(), without=(LOG, CHECKPOINTS))
     return Volume(info, data, None if head is None else decode_head(head, key=head_key()))
-
-
-async def refuse_volume(store: Store) -> None:
-    """Make sure that there are native objects only.
-
-    Who showed nothing but those of a bucket that is a volume would show deleted files, and
-    hide written ones. It costs one GET, which warms up the connection that reads will take.
-
-    Raises:
-        Unsupported: there is a volume.
-        AccessDenied: that may not be asked; 403 is never 404 (volume format, L5).
-    """
-    try:
-        await store.get(VOLUME_KEY)
-    except NotFound:
-        return
-    raise Unsupported(
-        f"there is a blobfs volume, which this version cannot show. key={VOLUME_KEY!r} "
-        f"store={store.url}",
-        hint="mount it with a newer version of blobfs",
-    )
 
 
 async def _find(store: Store, key: str, *, without: tuple[str, ...]) -> bytes | None:

@@ -18,7 +18,7 @@ MOST_PUTS = 5
 class Copied(Changed):
     """Somebody else writes under this client's id: one of two state folders is a copy (L6)."""
 
-    hint = "this client takes a new id by itself; never copy a state folder to another machine"
+    hint = "save what is unsaved elsewhere, unmount, and remove the state folder that is the copy"
 
 
 class Registration:

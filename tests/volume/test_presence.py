@@ -12,7 +12,7 @@ from blobfs.model.chain import Position
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import Seq
-from blobfs.volume.presence import VOLUME_KEY, Volume, look, refuse_volume
+from blobfs.volume.presence import Volume, look
 
 INFO = VolumeInfo(id=b"v" * 16, created_ns=1)
 DATA = encode_volume(INFO)
@@ -90,26 +90,3 @@ class TestLook:
         await store.put(volume_key(), DATA.replace(b'"version": 1', b'"version": 2'))
         with pytest.raises(Unsupported, match="version 2"):
             await look(store)
-
-
-class TestRefuseVolume:
-    async def test_a_bucket_without_a_volume_is_fine(self) -> None:
-        """The usual case costs one request."""
-        store = FaultyStore(MemoryStore())
-        await refuse_volume(store)
-        assert store.calls.total() == 1
-
-    async def test_a_volume_is_refused(self) -> None:
-        """Otherwise deleted files would come back and written ones be gone."""
-        store = MemoryStore()
-        await store.put(VOLUME_KEY, b"whatever it says")
-        with pytest.raises(Unsupported, match="volume"):
-            await refuse_volume(store)
-
-    @pytest.mark.parametrize("error", [AccessDenied("no"), Unreachable("gone")])
-    async def test_not_knowing_is_not_absence(self, error: AccessDenied | Unreachable) -> None:
-        """403 and silence are no 404 (volume format, L5)."""
-        store = FaultyStore(MemoryStore())
-        store.fail("get", error)
-        with pytest.raises(type(error)):
-            await refuse_volume(store)
