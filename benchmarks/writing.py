@@ -4,7 +4,6 @@ All on a volume that this client already uses: it was made and committed to befo
 """
 
 import os
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -84,7 +83,7 @@ def write_big(lab: Lab) -> list[Figure]:
 
     Three rounds of both in turn; medians.
     """
-    body = random.Random(1).randbytes(BIG_BYTES)
+    body = os.urandom(BIG_BYTES)
     with _used_volume(lab, "write-big") as mount:
         ours_s, puts_s = [], []
         with memory_peak(mount.pid) as peak:
