@@ -8,8 +8,9 @@
 
 The header's checksum covers header, body and checksums, and the offset of the record too: neither
 an older life of a reused segment file, nor a journal that a user copied into a file, is ever
-taken for a record. Payloads have checksums of their own, so that a small read verifies little
-and a scan need not read them at all.
+taken for a record. Payloads have checksums of their own, so that a small read verifies little and a
+scan need not read them at all. Serials and segments that bodies name for changed rows are not yet
+known when they are written: those of the record count.
 """
 
 import struct
@@ -21,10 +22,7 @@ import xxhash
 from blobfs.model.changes import (
     Covered,
     DirentKey,
-    Gone,
     Intent,
-    LocalDirent,
-    LocalInode,
     Outcome,
     Uploaded,
 )
@@ -51,18 +49,16 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag=0):
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Rows changed; None: the row is dropped, there is nothing unsaved about it any more."""
 
-    time_ns: int
-    inodes: tuple[tuple[InodeNo, LocalInode | Gone | None], ...]
-    dirents: tuple[tuple[DirentKey, LocalDirent | Gone | None], ...]
+    inodes: tuple[tuple[InodeNo, InodeState | None], ...]
+    dirents: tuple[tuple[DirentKey, DirentState | None], ...]
 
 
 class Wrote(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The payload was written to a file at `start`, which changed its row to `row`."""
+    """The payload was written to a file at `start`, which changed its row to `state`."""
 
-    time_ns: int
     inode: InodeNo
     start: int
-    row: LocalInode
+    state: InodeState
 
 
 class MovedRows(msgspec.Struct, frozen=True, array_like=True, tag=3):

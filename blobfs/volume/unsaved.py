@@ -208,9 +208,8 @@ class Unsaved:
         if any(change.dirents.values()) and self.room_bytes < 0:
             raise no_room("there are too many changes")
         body = Changed(
-            self._env.now_ns(),
-            tuple((key, row or self._removed(key)) for key, row in change.inodes.items()),
-            tuple((key, row or self._unnamed(key)) for key, row in change.dirents.items()),
+            tuple((inode, self._next_inode(inode, row)) for inode, row in change.inodes.items()),
+            tuple((key, self._next_dirent(key, row)) for key, row in change.dirents.items()),
         )
         at = self._journal.append(body)
         self._state.change(body, at.serial, at.segment)
@@ -409,18 +408,35 @@ class Unsaved:
             damages=self._damages.current(),
         )
 
-    def _removed(self, inode: InodeNo) -> Gone | None:
-        known = self._state.may_land_inode(inode) or self._saved.inode(inode) is not None
-        return GONE if known else None
+    def _next_inode(self, inode: InodeNo, row: LocalInode | None) -> InodeState | None:
+        """Return the state of an inode after a change, None if nothing of it is unsaved then."""
+        if row is None and not self._is_known_inode(inode):
+            return None
+        now_ns = self._env.now_ns()
+        return self._rows.next_inode(inode, row or GONE, self._next_serial, now_ns)
 
-    def _unnamed(self, key: DirentKey) -> Gone | None:
-        known = self._state.may_land_dirent(key) or self._saved.dirent(*key) is not None
-        return GONE if known else None
+    def _next_dirent(self, key: DirentKey, row: LocalDirent | None) -> DirentState | None:
+        """Return the state of a name after a change, None if nothing of it is unsaved then."""
+        if row is None and not self._is_known_dirent(key):
+            return None
+        return self._rows.next_dirent(key, row or GONE, self._next_serial, self._env.now_ns())
+
+    def _is_known_inode(self, inode: InodeNo) -> bool:
+        return self._state.may_land_inode(inode) or self._saved.inode(inode) is not None
+
+    def _is_known_dirent(self, key: DirentKey) -> bool:
+        return self._state.may_land_dirent(key) or self._saved.dirent(*key) is not None
+
+    @property
+    def _next_serial(self) -> Serial:
+        """The first serial that the next change can have; a new segment takes one, too."""
+        return Serial(self._journal.serial + 1)
 
     def _write(
         self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview
     ) -> None:
-        body = Wrote(self._env.now_ns(), inode, offset, row)
+        state = self._rows.next_inode(inode, row, self._next_serial, self._env.now_ns())
+        body = Wrote(inode, offset, state)
         written = self._journal.append_bytes(body, data)
         self._state.write(body, written)
         self._note_news(written.segment)

@@ -1,7 +1,9 @@
 """Hold the unsaved rows in memory, and change them by what the journal says.
 
 The same calls are made when something happens and when the journal is read again, so that what
-a remount shows is what was there (P1). Rows know the segment that holds their last record: with
+a remount shows is what was there (P1). The journal's oldest records are removed one segment after
+the other, so no record may need an earlier one: a row's state is computed when it changes, and
+recorded whole. Rows know the segment that holds their last record: with
 it the journal's oldest segment can be emptied.
 
 Concurrency: nothing here awaits.
@@ -9,6 +11,7 @@ Concurrency: nothing here awaits.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeGuard
 
 import msgspec
 from msgspec.structs import replace
@@ -42,7 +45,8 @@ class InodeState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     touched_ns: int
     """When it changed last."""
     cuts: Cuts = NO_CUTS
-    """Truncations that still count: when, and to how many bytes; growing in both."""
+    """Truncations that still count: the first serial that they could have, and the size that they
+    left; growing in both."""
     segment: int = 0
 
 
@@ -80,38 +84,39 @@ class Rows:
     def spans_of(self, inode: InodeNo) -> SpanMap:
         return self.spans.get(inode, NO_SPANS)
 
-    def set_inode(
-        self, inode: InodeNo, value: LocalInode | Gone, serial: Serial, now_ns: int, segment: int
-    ) -> None:
-        """Change or add a row. What a smaller size cuts off is gone."""
+    def next_inode(
+        self, inode: InodeNo, value: LocalInode | Gone, serial: Serial, now_ns: int
+    ) -> InodeState:
+        """Return the state of a row after a change, which no earlier record is needed for."""
         old = self.inodes.get(inode)
-        since_ns, cuts = now_ns, NO_CUTS
-        if old is not None:
-            since_ns, cuts = old.since_ns, old.cuts
-            self.live_bytes[old.segment] -= ROW_BYTES
-            if _is_shorter(value, old.value):
-                cuts = self._cut(inode, value, serial, cuts)
-        self.live_bytes[segment] += ROW_BYTES
-        self.inodes[inode] = InodeState(value, serial, since_ns, now_ns, cuts, segment)
+        if old is None:
+            return InodeState(value, serial, now_ns, now_ns)
+        cuts = old.cuts
+        if _is_shorter(value, old.value):
+            cuts = (*(cut for cut in cuts if cut[1] < value.size_bytes), (serial, value.size_bytes))
+        return InodeState(value, serial, old.since_ns, now_ns, cuts)
 
-    def set_dirent(
-        self, key: DirentKey, value: LocalDirent | Gone, serial: Serial, now_ns: int, segment: int
-    ) -> None:
-        """Change or add a row."""
+    def next_dirent(
+        self, key: DirentKey, value: LocalDirent | Gone, serial: Serial, now_ns: int
+    ) -> DirentState:
+        """Return the state of a row after a change."""
         old = self.dirents.get(key)
-        since_ns = now_ns if old is None else old.since_ns
-        self.put_dirent(key, DirentState(value, serial, since_ns, segment))
+        return DirentState(value, serial, now_ns if old is None else old.since_ns)
 
     def put_inode(self, inode: InodeNo, state: InodeState) -> None:
-        """Take a row as it is: one that the journal moved."""
+        """Change or add a row. What lies behind its end is gone."""
         old = self.inodes.get(inode)
         if old is not None:
             self.live_bytes[old.segment] -= ROW_BYTES
         self.live_bytes[state.segment] += ROW_BYTES
         self.inodes[inode] = state
+        spans = self.spans.get(inode)
+        if spans is not None:
+            size_bytes = 0 if isinstance(state.value, Gone) else state.value.size_bytes
+            self._count_out(inode, spans.cut(size_bytes))
 
     def put_dirent(self, key: DirentKey, state: DirentState) -> None:
-        """Take a row as it is."""
+        """Change or add a row."""
         old = self.dirents.get(key)
         if old is not None:
             self.live_bytes[old.segment] -= ROW_BYTES
@@ -124,9 +129,9 @@ class Rows:
         state = self.inodes.pop(inode, None)
         if state is not None:
             self.live_bytes[state.segment] -= ROW_BYTES
-        spans = self.spans.pop(inode, None)
+        spans = self.spans.get(inode)
         if spans is not None:
-            self._count_out(spans)
+            self._count_out(inode, spans.cut(0))
 
     def drop_dirent(self, key: DirentKey) -> None:
         """Forget a row."""
@@ -144,7 +149,7 @@ class Rows:
         spans = self.spans.get(inode)
         if spans is None:
             spans = self.spans[inode] = SpanMap()
-        self._count_out(spans.write_over(written))
+        self._count_out(inode, spans.write_over(written))
         self.live_bytes[written.segment] += written.length_bytes
 
     def clean(self, covered: Covered, now_ns: int) -> None:
@@ -165,36 +170,25 @@ class Rows:
 
     def _clean_inode(self, inode: InodeNo, size_bytes: int, serial: Serial, now_ns: int) -> None:
         state = self.inodes.get(inode)
-        if state is None:
-            return
-        if state.serial <= serial:
+        if state is not None and state.serial <= serial:
             self.drop_inode(inode)
             return
-        if isinstance(state.value, LocalInode):
+        # While the journal is read, the row's record may be gone where a later one follows.
+        if state is not None and isinstance(state.value, LocalInode):
             self.inodes[inode] = _rebased(state, state.value, size_bytes, serial, now_ns)
-            self._count_out(self.spans_of(inode).drop_until(serial))
+        if inode in self.spans:
+            self._count_out(inode, self.spans[inode].drop_until(serial))
 
-    def _cut(
-        self,
-        inode: InodeNo,
-        value: LocalInode | Gone,
-        serial: Serial,
-        cuts: Cuts,
-    ) -> Cuts:
-        if isinstance(value, Gone):
-            self._count_out(self.spans.pop(inode, NO_SPANS))
-            return NO_CUTS
-        self._count_out(self.spans_of(inode).cut(value.size_bytes))
-        return (*(cut for cut in cuts if cut[1] < value.size_bytes), (serial, value.size_bytes))
-
-    def _count_out(self, pieces: Iterable[Piece]) -> None:
+    def _count_out(self, inode: InodeNo, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             self.live_bytes[piece.written.segment] -= piece.length_bytes
+        if not self.spans[inode]:
+            del self.spans[inode]
 
 
-def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> bool:
+def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> TypeGuard[LocalInode]:
     if isinstance(value, Gone) or isinstance(old, Gone):
-        return isinstance(value, Gone)
+        return False
     return value.size_bytes < old.size_bytes
 
 

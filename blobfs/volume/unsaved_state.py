@@ -103,22 +103,22 @@ class UnsavedState:
     def change(self, body: Changed, serial: Serial, segment: int) -> None:
         """Let rows be as `body` says."""
         rows = self.rows
-        for inode, row in body.inodes:
-            if row is None:
+        for inode, state in body.inodes:
+            if state is None:
                 rows.drop_inode(inode)
             else:
-                rows.set_inode(inode, row, serial, body.time_ns, segment)
+                rows.put_inode(inode, replace(state, serial=serial, segment=segment))
         for key, dirent in body.dirents:
             if dirent is None:
                 rows.drop_dirent(key)
             else:
-                rows.set_dirent(key, dirent, serial, body.time_ns, segment)
+                rows.put_dirent(key, replace(dirent, serial=serial, segment=segment))
 
     def write(self, body: Wrote, written: Written) -> None:
         """Let the bytes of a write show, and the row be as `body` says."""
-        rows, segment = self.rows, written.segment
-        rows.set_inode(body.inode, body.row, written.serial, body.time_ns, segment)
-        rows.write(body.inode, written)
+        serial, segment = written.serial, written.segment
+        self.rows.put_inode(body.inode, replace(body.state, serial=serial, segment=segment))
+        self.rows.write(body.inode, written)
 
     def note(
         self,

@@ -13,11 +13,12 @@ from blobfs.errors import Damaged, LocalFault, NoRoom
 from blobfs.formats.rows import Kind
 from blobfs.model.changes import LocalInode
 from blobfs.model.spans import Piece, Written
-from blobfs.types import InodeNo, Seq
+from blobfs.types import InodeNo, Seq, Serial
 from blobfs.volume import journal_segments
 from blobfs.volume.journal import Journal, open_journal
 from blobfs.volume.journal_records import BLOCK_BYTES, OutcomeNoted, Wrote
 from blobfs.volume.journal_segments import SegmentFiles
+from blobfs.volume.unsaved_rows import InodeState
 from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, kill, open_small
 
 NOTE = OutcomeNoted(Seq(1), "void", ())
@@ -25,7 +26,7 @@ ROW = LocalInode(Kind.FILE, 0o644, 0, 0, 1, 1, 1)
 
 
 def write(journal: Journal, data: bytes, start: int = 0) -> Written:
-    return journal.append_bytes(Wrote(1, InodeNo(2), start, ROW), data)
+    return journal.append_bytes(Wrote(InodeNo(2), start, InodeState(ROW, Serial(1), 1, 1)), data)
 
 
 def refusing(code: int) -> Callable[..., int]:

@@ -21,12 +21,15 @@ from blobfs.volume.journal_records import (
     head_verifies,
     payload_checksums,
 )
+from blobfs.volume.unsaved_rows import DirentState, InodeState
 
 ROW = LocalInode(Kind.FILE, 0o644, 1, 2, 3, 4, 1, 5, 6, ((b"user.a", b"\0"),))
+STATE = InodeState(ROW, Serial(7), 8, 9, ((Serial(3), 4),))
+REMOVED = InodeState(GONE, Serial(7), 8, 9)
+NAMED = DirentState(LocalDirent(InodeNo(2), Kind.FILE), Serial(7), 8)
 CHANGED = Changed(
-    7,
-    ((InodeNo(2), ROW), (InodeNo(3), GONE), (InodeNo(4), None)),
-    (((ROOT_INODE, b"\xff"), LocalDirent(InodeNo(2), Kind.FILE)), ((ROOT_INODE, b"b"), GONE)),
+    ((InodeNo(2), STATE), (InodeNo(3), REMOVED), (InodeNo(4), None)),
+    (((ROOT_INODE, b"\xff"), NAMED), ((ROOT_INODE, b"b"), None)),
 )
 OFFSET = 4711
 
@@ -40,13 +43,13 @@ def head_of(body: Changed | Wrote, payload: bytes = b"", offset: int = OFFSET) -
 def test_record_comes_back() -> None:
     """Users would find other rows after a remount than before it (P1)."""
     payload = bytes(range(256)) * 600
-    head = head_of(Wrote(7, InodeNo(2), 9, ROW), payload)
+    head = head_of(Wrote(InodeNo(2), 9, STATE), payload)
     header = decode_header(head)
     assert header is not None
     assert (header.segment, header.serial, header.synced) == (3, 8, 5)
     assert header.head_bytes == len(head)
     body, checksums = decode_body(header, head)
-    assert body == Wrote(7, InodeNo(2), 9, ROW)
+    assert body == Wrote(InodeNo(2), 9, STATE)
     assert blocks_verify(memoryview(payload), checksums, 0)
     head = head_of(CHANGED)
     header = decode_header(head)

@@ -61,7 +61,7 @@ class Crashes:
 
 async def work(ledger: Ledger, chance: Random) -> None:
     name, other = chance.choice(NAMES), chance.choice(NAMES)
-    match chance.choice("wwwwtrublllvs"):
+    match chance.choice("wwwwtrubblllvss"):
         case "w":
             ledger.create(name)
             ledger.write(name, chance.randint(0, 500), chance.randbytes(chance.randint(1, 1500)))
@@ -93,7 +93,7 @@ async def test_kill_at_every_crash_point(seed: int, tmp_path: Path) -> None:
         done = crashes.done
         ledger.done = lambda: done.append(copy.deepcopy(ledger.now))
         after: list[int] = []
-        for _ in range(150):
+        for _ in range(200):
             await work(ledger, chance)
             after += [len(done)] * (len(crashes.kills) - len(after))
         crashes.ledger = None
