@@ -50,7 +50,7 @@ LINK_PERMISSIONS = 0o777
 
 @dataclass(frozen=True, slots=True)
 class _OpenFolder:
-    node: Node
+    inode: InodeNo
     reader: FolderReader
 
 
@@ -239,11 +239,11 @@ class Vfs:
 
     async def opendir(self, inode: InodeNo) -> HandleNo:
         """Open a directory for reading. Raises as `Namespace.open_folder`."""
-        reader = await self._namespace.open_folder(inode)
         node = self._namespace.node(inode)
+        reader = await self._namespace.open_folder(inode)
         self._lookups.count(node)
         handle = HandleNo(next(self._handles))
-        self._open_folders[handle] = _OpenFolder(node, reader)
+        self._open_folders[handle] = _OpenFolder(inode, reader)
         return handle
 
     async def readdir(self, handle: HandleNo, cookie: int) -> Iterator[Dirent] | None:
@@ -257,7 +257,7 @@ class Vfs:
 
     def dots(self, handle: HandleNo) -> Iterator[tuple[bytes, Attributes]]:
         """Yield `.` and `..` of an open directory."""
-        node = self._open_folder(handle).node
+        node = self._namespace.node(self._open_folder(handle).inode)
         yield b".", self._attributes(node, 0)
         parent = self._namespace.node(node.parent) if node.parent in self._lookups else node
         yield b"..", self._attributes(parent, 0)
@@ -270,7 +270,7 @@ class Vfs:
         """Close a directory."""
         if (folder := self._open_folders.pop(handle, None)) is not None:
             folder.reader.close()
-            self.forget(folder.node.inode, 1)
+            self.forget(folder.inode, 1)
 
     async def fsyncdir(self) -> None:
         """Return when all names made so far survive a power cut (P2)."""

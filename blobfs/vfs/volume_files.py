@@ -78,6 +78,7 @@ class VolumeFiles:
     def note_dropped(self, inode: InodeNo) -> None:
         """Forget a file that nobody holds any more."""
         self._removed.pop(inode, None)
+        self._settling.saved(inode)
 
     async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
         """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
@@ -93,11 +94,14 @@ class VolumeFiles:
 
     def note_touched(self, inode: InodeNo) -> None:
         """Note a write or an fsync: whoever saves lets the file settle."""
-        self._settling.touched(inode, self._env.monotonic_s())
+        if self._unsaved.inode(inode) is not None:
+            self._settling.touched(inode, self._env.monotonic_s())
 
     def note_closed(self, inode: InodeNo) -> None:
         """Note that a handle for writing is gone."""
         self._settling.closed(inode, self._env.monotonic_s())
+        if self._unsaved.inode(inode) is None:
+            self._settling.saved(inode)
 
     def _rows(self, inode: InodeNo) -> tuple[LocalInode, InodeRow | None]:
         """Return the row as programs see it, and what it was made from, if that is all of it.

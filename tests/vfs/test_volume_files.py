@@ -10,6 +10,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import AccessDenied
+from blobfs.model.settling import SETTLE_S
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import MIB
@@ -108,3 +109,20 @@ async def test_only_writers_hold_a_file_back(tmp_path: Path, flags: int) -> None
         assert core.engine.settling.writers(inode) == (flags == os.O_RDWR)
         await handle.close()
         assert core.engine.settling.writers(inode) == 0
+
+
+async def test_nothing_is_remembered_of_files_that_came_and_went(tmp_path: Path) -> None:
+    """A machine that makes a million temporary files a day must not run out of memory."""
+    async with opened_core(MemoryStore(), tmp_path, Env(), 60, read_only=False) as core:
+        files = CoreFiles(core)
+        inodes = []
+        for name in (b"dies", b"saved", b"opened"):
+            await files.write(name, b"x")
+            inodes.append((await files.stat(name)).inode)
+        await files.unlink(b"dies")
+        await files.save()
+        handle = await files.open(b"opened", os.O_RDWR)
+        await handle.sync()
+        await handle.close()
+        # As of a file that nobody ever had open.
+        assert [core.engine.settling.due_s(inode, 0.0) for inode in inodes] == [SETTLE_S] * 3
