@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import trio
 from msgspec.structs import replace
@@ -22,7 +21,6 @@ from msgspec.structs import replace
 from blobfs.env import Env
 from blobfs.errors import Damaged, LocalFault
 from blobfs.model.changes import (
-    GONE,
     Change,
     Covered,
     DirentKey,
@@ -37,7 +35,6 @@ from blobfs.model.spans import Piece, SpanMap
 from blobfs.types import MIB, InodeNo, PackName, Seq, Serial
 from blobfs.volume.journal import CLOSE_S, PAYLOAD_BYTES, SEGMENT_BYTES, Journal, open_journal
 from blobfs.volume.journal_records import (
-    Changed,
     Cleaned,
     IntentNoted,
     OutcomeNoted,
@@ -49,7 +46,7 @@ from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
 from blobfs.volume.unsaved_damage import Damages
 from blobfs.volume.unsaved_rows import DirentState, InodeState
-from blobfs.volume.unsaved_state import UnsavedState
+from blobfs.volume.unsaved_state import Saved, UnsavedState
 
 PATIENCE_S = 60.0
 """How long a writer waits for room while no pack is uploaded and no room made."""
@@ -57,14 +54,6 @@ PATIENCE_S = 60.0
 _LEAST_SEGMENT_BYTES = 2 * MIB
 
 log = logging.getLogger(__name__)
-
-
-class Saved(Protocol):
-    """What is asked of the replayed tree: whether it knows a row."""
-
-    def inode(self, inode: InodeNo) -> object | None: ...
-
-    def dirent(self, parent: InodeNo, name: bytes) -> object | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +100,11 @@ async def open_unsaved(
         LocalFault: the disk refused.
         Unsupported: a newer version wrote the journal.
     """
-    state = UnsavedState()
+    state = UnsavedState(saved)
     room = Room(limit_bytes, partial(disk_of, folder))
     segment_bytes = _segment_bytes(limit_bytes)
     async with open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal:
-        unsaved = Unsaved(journal, state, saved, env, room, patience_s)
+        unsaved = Unsaved(journal, state, env, room, patience_s)
         unsaved.drop_orphans()
         try:
             async with trio.open_nursery() as nursery:
@@ -140,7 +129,6 @@ class Unsaved:
         self,
         journal: Journal,
         state: UnsavedState,
-        saved: Saved,
         env: Env,
         room: Room,
         patience_s: float,
@@ -149,7 +137,6 @@ class Unsaved:
         self._state = state
         self._rows = state.rows
         self._damages = Damages(journal.damages, state.rows)
-        self._saved = saved
         self._env = env
         self._room = room
         self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
@@ -207,10 +194,7 @@ class Unsaved:
         """
         if any(change.dirents.values()) and self.room_bytes < 0:
             raise no_room("there are too many changes")
-        body = Changed(
-            tuple((inode, self._next_inode(inode, row)) for inode, row in change.inodes.items()),
-            tuple((key, self._next_dirent(key, row)) for key, row in change.dirents.items()),
-        )
+        body = self._state.changed(change, self._next_serial, self._env.now_ns())
         at = self._journal.append(body)
         self._state.change(body, at.serial, at.segment)
         self._note_news(at.segment)
@@ -407,25 +391,6 @@ class Unsaved:
             room_bytes=self.room_bytes,
             damages=self._damages.current(),
         )
-
-    def _next_inode(self, inode: InodeNo, row: LocalInode | None) -> InodeState | None:
-        """Return the state of an inode after a change, None if nothing of it is unsaved then."""
-        if row is None and not self._is_known_inode(inode):
-            return None
-        now_ns = self._env.now_ns()
-        return self._rows.next_inode(inode, row or GONE, self._next_serial, now_ns)
-
-    def _next_dirent(self, key: DirentKey, row: LocalDirent | None) -> DirentState | None:
-        """Return the state of a name after a change, None if nothing of it is unsaved then."""
-        if row is None and not self._is_known_dirent(key):
-            return None
-        return self._rows.next_dirent(key, row or GONE, self._next_serial, self._env.now_ns())
-
-    def _is_known_inode(self, inode: InodeNo) -> bool:
-        return self._state.may_land_inode(inode) or self._saved.inode(inode) is not None
-
-    def _is_known_dirent(self, key: DirentKey) -> bool:
-        return self._state.may_land_dirent(key) or self._saved.dirent(*key) is not None
 
     @property
     def _next_serial(self) -> Serial:

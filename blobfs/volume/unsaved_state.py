@@ -8,10 +8,11 @@ Concurrency: nothing here awaits.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from blobfs.model.changes import Covered, DirentKey, Intent, Uploaded
+from blobfs.model.changes import GONE, Change, Covered, DirentKey, Intent, Uploaded
 from blobfs.model.spans import Written
 from blobfs.types import InodeNo, PackName, Serial
 from blobfs.volume.journal_records import (
@@ -28,6 +29,14 @@ from blobfs.volume.journal_records import (
 )
 from blobfs.volume.journal_recovery import Record
 from blobfs.volume.unsaved_rows import Rows
+
+
+class Saved(Protocol):
+    """What is asked of the replayed tree: whether it knows a row."""
+
+    def inode(self, inode: InodeNo) -> object | None: ...
+
+    def dirent(self, parent: InodeNo, name: bytes) -> object | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,8 @@ class NotedIntent:
 class UnsavedState:
     """All that the journal holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
         self.rows = Rows()
         self.packs: dict[PackName, NotedPack] = {}
         self.intent: NotedIntent | None = None
@@ -77,14 +87,6 @@ class UnsavedState:
         finally:
             self._flights.remove(flight)
 
-    def may_land_inode(self, inode: InodeNo) -> bool:
-        """Whether a commit under way may bring an inode to the tree."""
-        return any(inode in flight.inodes for flight in self._all_flights())
-
-    def may_land_dirent(self, key: DirentKey) -> bool:
-        """Whether a commit under way may bring a name to the tree."""
-        return any(key in flight.dirents for flight in self._all_flights())
-
     def replay(self, record: Record) -> None:
         """Take in one record of the journal that is being read."""
         body, segment = record.body, record.segment
@@ -99,6 +101,28 @@ class UnsavedState:
                 pass
             case _:
                 self.note(body, segment)
+
+    def changed(self, change: Change, serial: Serial, now_ns: int) -> Changed:
+        """Return what to record of a change that will have `serial` or a later one.
+
+        A row that goes is remembered as gone where the tree knows it, or may before long;
+        where it does not, nothing of it is unsaved any more.
+        """
+        rows = self.rows
+        return Changed(
+            tuple(
+                (inode, rows.next_inode(inode, row or GONE, serial, now_ns))
+                if row is not None or self._is_known_inode(inode)
+                else (inode, None)
+                for inode, row in change.inodes.items()
+            ),
+            tuple(
+                (key, rows.next_dirent(key, dirent or GONE, serial, now_ns))
+                if dirent is not None or self._is_known_dirent(key)
+                else (key, None)
+                for key, dirent in change.dirents.items()
+            ),
+        )
 
     def change(self, body: Changed, serial: Serial, segment: int) -> None:
         """Let rows be as `body` says."""
@@ -140,6 +164,14 @@ class UnsavedState:
                 self._end_intent(body)
             case Cleaned():
                 self.rows.clean(body.covered, body.time_ns)
+
+    def _is_known_inode(self, inode: InodeNo) -> bool:
+        in_flight = any(inode in flight.inodes for flight in self._all_flights())
+        return in_flight or self._saved.inode(inode) is not None
+
+    def _is_known_dirent(self, key: DirentKey) -> bool:
+        in_flight = any(key in flight.dirents for flight in self._all_flights())
+        return in_flight or self._saved.dirent(*key) is not None
 
     def _all_flights(self) -> list[Flight]:
         return self._flights if self.intent is None else [*self._flights, self.intent.flight]

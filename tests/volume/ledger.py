@@ -66,9 +66,9 @@ async def open_small(
     patience_s: float = 20.0,
 ) -> AsyncIterator[Unsaved]:
     """Open as `open_unsaved` does, with segments that a few records fill."""
-    state, env = UnsavedState(), env or Env()
+    state, env = UnsavedState(saved), env or Env()
     async with open_journal(folder, env, state.replay, segment_bytes=SEGMENT_BYTES) as journal:
-        unsaved = Unsaved(journal, state, saved, env, room, patience_s)
+        unsaved = Unsaved(journal, state, env, room, patience_s)
         unsaved.drop_orphans()
         yield unsaved
 
