@@ -49,7 +49,8 @@ from blobfs.volume.membership import Membership
 from blobfs.volume.namespace_numbers import Numbers, last_used
 from blobfs.volume.presence import Volume
 from blobfs.volume.tree import Tree, open_tree
-from blobfs.volume.unsaved import Unsaved, UnsavedStatistics, open_unsaved
+from blobfs.volume.unsaved import Unsaved, open_unsaved
+from blobfs.volume.unsaved_statistics import UnsavedStatistics
 
 RANGES = 1 << 36
 """Ranges of inode numbers to choose from: nobody meets another client in one by chance."""

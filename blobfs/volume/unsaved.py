@@ -41,12 +41,12 @@ from blobfs.volume.journal_records import (
     PackUploaded,
     Wrote,
 )
-from blobfs.volume.journal_recovery import Damage
 from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
 from blobfs.volume.unsaved_damage import Damages
 from blobfs.volume.unsaved_rows import DirentState, InodeState
 from blobfs.volume.unsaved_state import Saved, UnsavedState
+from blobfs.volume.unsaved_statistics import UnsavedStatistics, statistics_of
 
 PATIENCE_S = 60.0
 """How long a writer waits for room while no pack is uploaded and no room made."""
@@ -64,21 +64,6 @@ class Snapshot:
     inodes: Mapping[InodeNo, InodeState]
     dirents: Mapping[DirentKey, DirentState]
     spans: Mapping[InodeNo, SpanMap]
-
-
-@dataclass(frozen=True, slots=True)
-class UnsavedStatistics:
-    """What `status` says of unsaved data."""
-
-    files: int
-    """Inodes that differ from what is saved."""
-    names: int
-    """Dirents that differ."""
-    bytes: int
-    oldest_ns: int | None
-    """Since when the oldest of it is unsaved, on the wall clock."""
-    room_bytes: int
-    damages: tuple[Damage, ...]
 
 
 @asynccontextmanager
@@ -380,17 +365,7 @@ class Unsaved:
 
     def statistics(self) -> UnsavedStatistics:
         """Return what `status` says of unsaved data."""
-        rows = self._rows
-        since = [state.since_ns for state in rows.inodes.values()]
-        since += [state.since_ns for state in rows.dirents.values()]
-        return UnsavedStatistics(
-            files=len(rows.inodes),
-            names=len(rows.dirents),
-            bytes=sum(spans.unsaved_bytes for spans in rows.spans.values()),
-            oldest_ns=min(since, default=None),
-            room_bytes=self.room_bytes,
-            damages=self._damages.current(),
-        )
+        return statistics_of(self._rows, self.room_bytes, self._damages.current())
 
     @property
     def _next_serial(self) -> Serial:
