@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -64,15 +66,22 @@ class Home:
         return found
 
     @contextlib.contextmanager
-    def mounted(self, source: str, *options: str) -> Iterator[Path]:
+    def mounted(self, source: str, *options: str, mode: str = "--read-only") -> Iterator[Path]:
         """Mount `source`, and unmount it afterwards; the daemon has ended by then."""
         mountpoint = self.root / "mountpoint"
         mountpoint.mkdir(exist_ok=True)
-        self.run("mount", source, mountpoint, "--read-only", *options)
-        pid = self.status()["pid"]
+        self.run("mount", source, mountpoint, mode, *options)
         try:
             yield mountpoint
         finally:
+            pid = self.status()["pid"]
             self.run("unmount", mountpoint)
             assert not mountpoint.is_mount()
             assert not is_running(pid)
+
+    def kill_daemon(self) -> None:
+        """Kill the daemon of the only mount, as no program would; it has ended by then."""
+        handle = os.pidfd_open(self.status()["pid"])
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [])
+        os.close(handle)
