@@ -33,21 +33,3 @@ async def test_a_touched_file_is_not_older_than_before(files: KernelFiles) -> No
         return times
 
     assert min(await in_thread(touch)) >= 0
-
-
-async def test_files_are_not_newer_than_those_made_later_elsewhere(
-    files: KernelFiles, tmp_path: Path
-) -> None:
-    """Sources on the mount, and what is built from them on a disk."""
-
-    def make_both() -> list[int]:
-        times = []
-        for number in range(20):
-            path = Path(os.fsdecode(files.path(b"f%d" % number)))
-            path.write_bytes(b"x")
-            later = tmp_path / f"elsewhere-{number}"
-            later.write_bytes(b"x")
-            times.append(later.stat().st_mtime_ns - path.stat().st_mtime_ns)
-        return times
-
-    assert min(await in_thread(make_both)) >= 0
