@@ -7,6 +7,7 @@ every errno comes from it.
 import errno
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -20,6 +21,9 @@ from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
 from tests.contracts.files import Files, Handle, Space, Stat
 from tests.core import Core
+
+COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE: the kernel's now."""
 
 MAKER = Maker(os.getuid(), os.getgid())
 
@@ -194,6 +198,10 @@ class CoreFiles(Files):
 
     async def utime(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
         await self._set(path, Wanted(mtime_ns=mtime_ns), atime_ns)
+
+    async def touch(self, path: bytes) -> None:
+        now_ns = time.clock_gettime_ns(COARSE_CLOCK)
+        await self.utime(path, now_ns, now_ns)
 
     async def getxattr(self, path: bytes, name: str) -> bytes:
         async with self.at(path) as found:

@@ -131,6 +131,10 @@ class Files(ABC):
     async def utime(self, path: bytes, atime_ns: int, mtime_ns: int) -> None: ...
 
     @abstractmethod
+    async def touch(self, path: bytes) -> None:
+        """Set both times to now, whatever the machine takes for it."""
+
+    @abstractmethod
     async def getxattr(self, path: bytes, name: str) -> bytes: ...
 
     @abstractmethod

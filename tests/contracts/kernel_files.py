@@ -121,6 +121,9 @@ class KernelFiles(Files):
         times = (atime_ns, mtime_ns)
         await in_thread(lambda: os.utime(self.path(path), ns=times, follow_symlinks=False))
 
+    async def touch(self, path: bytes) -> None:
+        await in_thread(lambda: os.utime(self.path(path)))
+
     async def getxattr(self, path: bytes, name: str) -> bytes:
         return await in_thread(lambda: os.getxattr(self.path(path), name, follow_symlinks=False))
 

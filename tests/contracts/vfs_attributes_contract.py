@@ -88,6 +88,18 @@ class AttributesContract(WritableContract):
             assert abs(found.atime_ns - found.mtime_ns) < SECOND_NS
             assert abs(found.ctime_ns - found.mtime_ns) < SECOND_NS
 
+    async def test_a_touch_is_never_older_than_the_write_before(self, tmp_path: Path) -> None:
+        """make would think that the file it has just written is out of date."""
+        async with self.writable(tmp_path) as files:
+            for number in range(20):
+                path = b"f%d" % number
+                await files.write(path, b"x")
+                written = await files.stat(path)
+                await files.touch(path)
+                touched = await files.stat(path)
+                assert touched.mtime_ns >= written.mtime_ns
+                assert touched.atime_ns >= written.atime_ns
+
     async def test_reading_is_noted_once(self, tmp_path: Path) -> None:
         """relatime: mail readers compare atime with mtime."""
         async with self.writable(tmp_path) as files:
