@@ -101,6 +101,8 @@ class Pusher:
         self._hurried = trio.Event()
         self._closed = trio.Event()
         self._unreadable: set[InodeNo] = set()
+        self._lost: str | None = None
+        """What the disk lost, so that a file is never saved."""
         self._failures = 0
         self.problem: str | None = None
         """Why saving does not get on; None: it does."""
@@ -155,11 +157,12 @@ class Pusher:
         while True:
             await self._wait_until_due()
             try:
-                while await self._round():
-                    self._note_success()
+                if not await self._round():
+                    await trio.sleep(LOOK_AGAIN_S)  # somebody waits for what cannot be saved
                 self._note_success()
             except Unreadable as error:
                 self._unreadable.add(error.inode)
+                self._lost = str(error)
                 log.error("a file cannot be saved, because the local disk lost it: %s", error)
             except BlobfsError as error:
                 await self._pause_after(error)
@@ -196,7 +199,7 @@ class Pusher:
         return waiting or self._unsaved.wants_room
 
     async def _round(self) -> bool:
-        """Save what is due; return whether there was anything.
+        """Save what is due, or as much of it as one round takes; return whether there was any.
 
         Raises:
             Unreadable: the disk lost bytes of a file.
@@ -260,9 +263,9 @@ class Pusher:
             goal.note_saved(chosen.inodes, chosen.names)
 
     def _note_success(self) -> None:
-        if self.problem is not None:
+        if self._failures:
             log.info("saving goes on")
-        self._failures, self.problem = 0, None
+        self._failures, self.problem = 0, self._lost
         self._unsaved.set_saving(None)
 
     async def _pause_after(self, error: BlobfsError) -> None:
