@@ -90,11 +90,11 @@ class TestMountpoint:
     ) -> None:
         """`Transport endpoint is not connected` tells nobody what to do."""
 
-        def stat(path: Path, **_: object) -> os.stat_result:
+        def statvfs(path: Path) -> os.statvfs_result:
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(path))
 
         mounted(str(tmp_path), "fuse.blobfs")
-        monkeypatch.setattr(Path, "stat", stat)
+        monkeypatch.setattr(os, "statvfs", statvfs)
         with pytest.raises(InUse, match="a dead mount is in the way") as refused:
             preflight.usable_mountpoint(str(tmp_path))
         assert refused.value.hint == f"clear it with: blobfs unmount {tmp_path}"
