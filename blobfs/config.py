@@ -73,10 +73,11 @@ class MountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return self.state_dir / "daemon.log"
         return self.log_file
 
-    def describe(self) -> str:
-        """Return the mount in words, for `mounted ...`."""
-        mode = " (read-only)" if self.read_only else ""
-        return f"{self.source} on {self.mountpoint}{mode}"
+    def describe_mounted(self, read_only_reason: str | None = None) -> str:
+        """Say that it is mounted, and why nothing can be written, if nobody asked for that."""
+        mode = " (read-only)" if self.read_only or read_only_reason else ""
+        why = f"\nread-only because {read_only_reason}" if read_only_reason else ""
+        return f"mounted {self.source} on {self.mountpoint}{mode}{why}"
 
 
 def encode_settings(settings: MountSettings) -> bytes:

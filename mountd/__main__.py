@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from blobfs.config import MountSettings, decode_settings
@@ -33,16 +34,16 @@ class Reporter:
         self._pipe = pipe
         self.is_ready = False
 
-    def ready(self, settings: MountSettings) -> None:
-        """Say so.
+    def ready(self, settings: MountSettings, read_only_reason: str | None = None) -> None:
+        """Say so, and why nothing can be written, if nobody asked for that.
 
         Raises:
             Unreachable: nobody listens any more, so nobody would know of the mount.
         """
         if self._pipe is None:
-            print(f"mounted {settings.describe()}", flush=True)
+            print(settings.describe_mounted(read_only_reason), flush=True)
         else:
-            self._send(self._pipe, encode(Ready()))
+            self._send(self._pipe, encode(Ready(read_only_reason=read_only_reason)))
             os.close(self._pipe)
         self.is_ready = True
 
@@ -125,7 +126,7 @@ def _serve(
             hint="install the package libfuse3-3, or install blobfs again",
         ) from error
     opener = open_file_system or filesystem.open_file_system
-    trio.run(app.run, settings, lambda: reporter.ready(settings), opener)
+    trio.run(app.run, settings, partial(reporter.ready, settings), opener)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -20,7 +20,13 @@ import trio
 
 from blobfs.cache.lock import hold_folder
 from blobfs.config import MountSettings
-from blobfs.control.messages import Gauges, MountStatus, SyncReply
+from blobfs.control.messages import (
+    Description,
+    Gauges,
+    MountStatus,
+    SyncReply,
+    TreeStatus,
+)
 from blobfs.control.mounts import detach
 from blobfs.control.processes import own_memory_bytes, started_at
 from blobfs.control.registry import Claim, Registration, claim
@@ -52,6 +58,8 @@ class FileSystem(Protocol):
         """
         ...
 
+    def tree(self) -> TreeStatus: ...
+
     async def serve(self, mounted: Callable[[], None]) -> None:
         """Mount, call `mounted` once programs can use it, return when it was detached.
 
@@ -64,11 +72,13 @@ class FileSystem(Protocol):
 
 
 OpenFileSystem = Callable[[MountSettings, Env], AbstractAsyncContextManager[FileSystem]]
+Ready = Callable[[str | None], None]
+"""Called once the mount can be used, with the reason why nothing can be written, if any."""
 
 
 async def run(
     settings: MountSettings,
-    ready: Callable[[], None],
+    ready: Ready,
     open_file_system: OpenFileSystem,
     env: Env | None = None,
 ) -> None:
@@ -89,7 +99,7 @@ async def run(
 @dataclass(frozen=True, slots=True)
 class _App:
     settings: MountSettings
-    ready: Callable[[], None]
+    ready: Ready
     env: Env
 
     async def serve(self, open_file_system: OpenFileSystem, nursery: trio.Nursery) -> None:
@@ -122,7 +132,7 @@ class _App:
         # thread that works on a commit.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         claimed.announce_ready()
-        self.ready()
+        self.ready(file_system.gauges().read_only_reason)
         log.info("mounted. source=%s mountpoint=%s", self.settings.source, self.settings.mountpoint)
 
     def _registration(self) -> Registration:
@@ -171,6 +181,19 @@ class _Mount:
 
     def sync(self, upto: int | None) -> SyncReply:
         return self.file_system.sync(upto)
+
+    def describe(self) -> Description:
+        settings = self.settings
+        return Description(
+            source=settings.source,
+            state_dir=str(settings.state_dir),
+            profile=settings.profile,
+            region=settings.region,
+            endpoint_url=settings.endpoint_url,
+            anonymous=settings.anonymous,
+            account=settings.account,
+            tree=self.file_system.tree(),
+        )
 
     async def unmount(self) -> None:
         # In a thread, because the kernel asks us for more before it lets the mount go.

@@ -18,6 +18,7 @@ from blobfs.control.messages import (
     OddKeys,
     StoreStatus,
     SyncReply,
+    TreeStatus,
     UnsavedStatus,
 )
 from blobfs.env import Env
@@ -101,6 +102,17 @@ class MountableFileSystem:
             done=self.engine.is_saved(serial),
             seq=saving.seq,
             unsaved=self._unsaved_status(saving),
+        )
+
+    def tree(self) -> TreeStatus:
+        """Return which tree is shown, for `blobfs check` to compare with the bucket."""
+        state = self.engine.tree.state
+        return TreeStatus(
+            seq=state.seq,
+            chain=state.chain.hex(),
+            inodes=state.inodes,
+            content_bytes=state.content_bytes,
+            dirents_digest=state.dirents_digest.hex(),
         )
 
     def _unsaved_status(self, saving: SavingStatistics) -> UnsavedStatus:

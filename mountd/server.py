@@ -11,6 +11,8 @@ import trio
 
 from blobfs.control.messages import (
     MAX_REQUEST_BYTES,
+    DescribeRequest,
+    Description,
     Failure,
     MountStatus,
     Reply,
@@ -46,6 +48,8 @@ class Control(Protocol):
             ReadOnly: nothing can be saved through this mount.
         """
         ...
+
+    def describe(self) -> Description: ...
 
     async def unmount(self) -> None:
         """Detach the mount, unless it is busy.
@@ -121,6 +125,8 @@ async def _reply(request: Request, control: Control) -> Reply:
         return StatusReply(mount=control.status())
     if isinstance(request, SyncRequest):
         return control.sync(request.upto)
+    if isinstance(request, DescribeRequest):
+        return control.describe()
     await control.unmount()
     return Unmounted()
 

@@ -35,8 +35,10 @@ _ENDS_WITHIN_S = 1.0
 _KILLED_WITHIN_S = 0.2
 
 
-def start(settings: MountSettings) -> None:
+def start(settings: MountSettings) -> str | None:
     """Start the daemon of `settings`; return once its mount can be used.
+
+    What is returned is why nothing can be written, where nobody asked for `--read-only`.
 
     Raises:
         BlobfsError: it could not be mounted, and nothing of it is left.
@@ -57,6 +59,7 @@ def start(settings: MountSettings) -> None:
             raise
     # It lives on without us: Popen need not warn that nobody waited for it.
     process.returncode = 0
+    return report.read_only_reason
 
 
 def become(settings: MountSettings) -> NoReturn:

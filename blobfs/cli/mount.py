@@ -62,8 +62,7 @@ def command(source: str, mountpoint: str, foreground: bool, **flags: str | bool 
     settings = _settings(source, mountpoint, foreground, flags)
     if foreground:
         daemon.become(settings)
-    daemon.start(settings)
-    click.echo(f"mounted {settings.describe()}")
+    click.echo(settings.describe_mounted(daemon.start(settings)))
 
 
 def _settings(

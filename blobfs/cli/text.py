@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from itertools import chain, repeat
 from textwrap import wrap
 
-from blobfs.control.messages import CacheStatus, MountStatus, StoreStatus
+from blobfs.control.messages import (
+    CacheStatus,
+    CommitStatus,
+    MountStatus,
+    StoreStatus,
+    UnsavedStatus,
+)
 from blobfs.types import KIB
 
 COLUMNS = 68
@@ -36,6 +42,11 @@ def duration(seconds: float) -> str:
     return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2])
 
 
+def unsaved_words(unsaved: UnsavedStatus) -> str:
+    """Say how much is on this machine alone: `2 files, 1.5 MiB`."""
+    return f"{count(unsaved.files, 'file')}, {size(unsaved.bytes)}"
+
+
 def mount_lines(mount: MountStatus) -> Iterator[str]:
     """Yield a line for the mount, and indented ones for what is worth knowing of it."""
     mode = " (read-only)" if mount.read_only else ""
@@ -44,9 +55,12 @@ def mount_lines(mount: MountStatus) -> Iterator[str]:
 
 
 def _details(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    yield from _saving(mount)
     yield "state", _state(mount)
     if mount.state == "unresponsive":
         yield "", f"end it with: blobfs unmount --force {mount.mountpoint}"
+    if mount.seq:
+        yield from _wrapped("volume", _volume(mount.seq, mount.last_commit))
     if mount.cache is not None:
         yield "cache", _cache(mount.cache)
     if mount.store is not None:
@@ -54,6 +68,38 @@ def _details(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if mount.memory_bytes is not None:
         yield "memory", f"{size(mount.memory_bytes)}, open files: {mount.open_files}"
     yield from _oddities(mount)
+
+
+def _saving(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    """Yield the one sentence that people look for: is everything saved, or what is not."""
+    if mount.read_only_reason is not None:
+        yield from _wrapped("read-only", f"because {mount.read_only_reason}")
+    if mount.unsaved is None:
+        return
+    if not mount.safe:
+        yield from _unsaved(mount.unsaved)
+    elif not mount.read_only:
+        yield "saved", "everything is saved"
+    for lost in mount.unsaved.damaged:
+        yield from _wrapped("lost", f"this machine's disk lost unsaved data: {lost}")
+
+
+def _unsaved(unsaved: UnsavedStatus) -> Iterator[tuple[str, str]]:
+    waiting = f", the oldest for {duration(unsaved.oldest_s)}" if unsaved.oldest_s >= 1 else ""
+    verb = "is" if unsaved.files == 1 else "are"
+    yield "unsaved", f"{unsaved_words(unsaved)} {verb} not saved yet{waiting}"
+    if unsaved.uploading_files:
+        yield "", f"{count(unsaved.uploading_files, 'file')} under way"
+    if unsaved.problem is not None:
+        yield from _wrapped("", f"saving does not get on: {unsaved.problem}")
+
+
+def _volume(seq: int, last: CommitStatus | None) -> str:
+    if last is None:
+        return f"commit {seq}"
+    ago = f"{duration(last.age_s)} ago"
+    brought = f"{count(last.files, 'file')}, {size(last.bytes)} stored"
+    return f"commit {seq}; the last from here: commit {last.seq}, {ago} ({brought})"
 
 
 def _state(mount: MountStatus) -> str:
@@ -87,9 +133,14 @@ def _latency(store: StoreStatus) -> Iterator[tuple[str, str]]:
         f"{kind}\N{NO-BREAK SPACE}{1000 * found.p50_s:.0f}/{1000 * found.p99_s:.0f}"
         for kind, found in store.latency.items()
     ]
-    lines = wrap(f"p50/p99 in ms: {', '.join(took)}", COLUMNS) if took else []
-    for name, line in zip(chain(["latency"], repeat("")), lines, strict=False):
-        yield name, line.replace("\N{NO-BREAK SPACE}", " ")
+    if took:
+        yield from _wrapped("latency", f"p50/p99 in ms: {', '.join(took)}")
+
+
+def _wrapped(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield a text of any length on lines of its own; no-break spaces hold words together."""
+    for each, line in zip(chain([name], repeat("")), wrap(text, COLUMNS), strict=False):
+        yield each, line.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _oddities(mount: MountStatus) -> Iterator[tuple[str, str]]:

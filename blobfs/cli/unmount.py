@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from blobfs.cli.status import locate_mount, require_mount
-from blobfs.control.client import request_unmount
+from blobfs.cli.text import unsaved_words
+from blobfs.control.client import mount_statuses, request_unmount
 from blobfs.control.mounts import FILE_SYSTEM_TYPE, detach, find_mount
 from blobfs.control.processes import holders, wait_ended
 from blobfs.control.registry import Registration, forget
@@ -17,6 +18,7 @@ from blobfs.folders import known_runtime
 _ENDS_WITHIN_S = 15.0
 _POLITE_S = 3.0
 _KILLED_WITHIN_S = 2.0
+_TELLS_WITHIN_S = 0.5
 _MOST_NAMED = 5
 
 
@@ -26,8 +28,10 @@ _MOST_NAMED = 5
 def command(mountpoint: str, force: bool) -> None:
     """End a mount.
 
-    MOUNTPOINT is where it is mounted, or any path inside. Waits until the daemon has ended.
-    With --force, programs that still have files open there get errors.
+    MOUNTPOINT is where it is mounted, or any path inside. Waits until the daemon has ended,
+    not until everything is saved: what is not stays safe on this machine, and the next mount
+    goes on. `blobfs sync` before it waits. With --force, programs that still have files open
+    there get errors.
 
     \b
     Example:
@@ -40,6 +44,8 @@ def command(mountpoint: str, force: bool) -> None:
         click.echo(f"unmounted {place}")
         return
     mount = require_mount(runtime, mountpoint)
+    # Asked for now, because the end of the mount is the end of who knows.
+    (before,) = mount_statuses(runtime, [mount], _TELLS_WITHIN_S)
     if not mount.alive:
         _clear_dead(runtime, mount)
     elif force:
@@ -47,6 +53,9 @@ def command(mountpoint: str, force: bool) -> None:
     else:
         _end_politely(runtime, mount)
     click.echo(f"unmounted {mount.mountpoint}")
+    if before.unsaved is not None and not before.safe:
+        said = unsaved_words(before.unsaved)
+        click.echo(f"{said} on this machine alone: safe here, and saved by the next mount")
 
 
 def _end_politely(runtime: Path, mount: Registration) -> None:

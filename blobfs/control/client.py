@@ -8,10 +8,13 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from blobfs.control.deadline import Deadline
 from blobfs.control.messages import (
     MAX_REPLY_BYTES,
+    DescribeRequest,
+    Description,
     Failure,
     MountStatus,
     Reply,
@@ -33,6 +36,8 @@ from blobfs.errors import BlobfsError, NotFound, Unreachable, Unsupported
 
 STATUS_WITHIN_S = 2.0
 _UNMOUNT_WITHIN_S = 8.0
+
+T = TypeVar("T", Description, SyncReply, Unmounted)
 
 
 def mount_statuses(
@@ -69,10 +74,17 @@ def request_unmount(runtime: Path, mount: Registration) -> None:
         reply = ask(runtime, mount.mountpoint, UnmountRequest(), _UNMOUNT_WITHIN_S)
     except NotFound:
         return  # it ended before it could answer, or was ending already
-    if isinstance(reply, Failure):
-        raise as_error(reply)
-    if not isinstance(reply, Unmounted):
-        raise Unsupported(f"the daemon answered something else. reply={type(reply).__name__}")
+    _expect(reply, Unmounted)
+
+
+def request_description(runtime: Path, mount: Registration) -> Description:
+    """Ask the daemon what it has mounted, and how.
+
+    Raises:
+        Unreachable: the daemon does not answer.
+        NotFound: the daemon has ended.
+    """
+    return _expect(ask(runtime, mount.mountpoint, DescribeRequest(), STATUS_WITHIN_S), Description)
 
 
 def request_sync(runtime: Path, mount: Registration, upto: int | None = None) -> SyncReply:
@@ -84,11 +96,7 @@ def request_sync(runtime: Path, mount: Registration, upto: int | None = None) ->
         BlobfsError: what the daemon met, for example that the mount is read-only.
     """
     reply = ask(runtime, mount.mountpoint, SyncRequest(upto=upto), STATUS_WITHIN_S)
-    if isinstance(reply, Failure):
-        raise as_error(reply)
-    if not isinstance(reply, SyncReply):
-        raise Unsupported(f"the daemon answered something else. reply={type(reply).__name__}")
-    return reply
+    return _expect(reply, SyncReply)
 
 
 def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Reply:
@@ -113,6 +121,15 @@ def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Re
         ) from error
     except OSError as error:
         raise NotFound(f"no daemon listens. mountpoint={mountpoint!r}") from error
+
+
+def _expect(reply: Reply, kind: type[T]) -> T:
+    """Return the reply, which has to be of that kind; raise the error that it is instead."""
+    if isinstance(reply, Failure):
+        raise as_error(reply)
+    if not isinstance(reply, kind):
+        raise Unsupported(f"the daemon answered something else. reply={type(reply).__name__}")
+    return reply
 
 
 def _receive_line(connection: socket.socket, deadline: Deadline) -> bytes:

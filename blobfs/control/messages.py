@@ -89,7 +89,7 @@ class UnsavedStatus(msgspec.Struct, frozen=True):
     """How long the oldest of it has been waiting."""
     uploading_files: int = 0
     uploaded_bytes: int = 0
-    """Of what is under way, how much the store has already."""
+    """Sent in packs since the mount began: as long as it grows, saving gets on."""
     room_bytes: int = 0
     """How much more can be taken in before writers wait."""
     problem: str | None = None
@@ -142,14 +142,24 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     odd_keys: OddKeys | None = None
     open_files: int | None = None
     unsaved: UnsavedStatus | None = None
-    """None: the mount is read-only, or its daemon does not answer."""
     seq: int | None = None
-    """The newest commit of the volume that is shown; None: there is no volume."""
+    """The newest commit of the volume that is shown; 0: nothing was ever committed."""
     safe: bool | None = None
     """Whether everything is in the bucket; None: nobody knows."""
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     """Why nothing can be written, where nobody asked for `--read-only`."""
+
+
+class TreeStatus(msgspec.Struct, frozen=True):
+    """Which tree a mount shows, so that it can be compared with what the bucket says."""
+
+    seq: int
+    chain: str
+    """SHA-256 of that commit, of the object `volume` before the first; in hex, like the digest."""
+    inodes: int
+    content_bytes: int
+    dirents_digest: str
 
 
 class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +190,10 @@ class SyncRequest(_Message, frozen=True, tag="sync"):
     upto: int | None = None
 
 
+class DescribeRequest(_Message, frozen=True, tag="describe"):
+    """Asks what is mounted, and how one gets at it: the answer is a `Description`."""
+
+
 class StatusReply(_Message, frozen=True, tag="status"):
     mount: MountStatus
 
@@ -191,6 +205,20 @@ class SyncReply(_Message, frozen=True, tag="sync"):
     done: bool
     seq: int
     unsaved: UnsavedStatus
+
+
+class Description(_Message, frozen=True, kw_only=True, tag="description"):
+    """How to open what is mounted, but for credentials: those are whoever asks' own."""
+
+    source: str
+    state_dir: str
+    """Of this source alone."""
+    profile: str | None = None
+    region: str | None = None
+    endpoint_url: str | None = None
+    anonymous: bool = False
+    account: str | None = None
+    tree: TreeStatus
 
 
 class Unmounted(_Message, frozen=True, tag="unmounted"):
@@ -208,9 +236,12 @@ class Failure(_Message, frozen=True, tag="failure"):
 class Ready(_Message, frozen=True, tag="ready"):
     """The daemon's first word on its start-up pipe: the mount can be used."""
 
+    read_only_reason: str | None = None
+    """Why nothing can be written, where nobody asked for `--read-only`."""
 
-Request = StatusRequest | SyncRequest | UnmountRequest
-Reply = StatusReply | SyncReply | Unmounted | Failure
+
+Request = StatusRequest | SyncRequest | UnmountRequest | DescribeRequest
+Reply = StatusReply | SyncReply | Unmounted | Description | Failure
 StartReport = Ready | Failure
 
 

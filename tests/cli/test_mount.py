@@ -35,6 +35,30 @@ def test_a_session(home: Home) -> None:
 
 
 @pytest.mark.mount
+def test_what_cannot_be_written_and_what_is_not_saved_is_said(home: Home) -> None:
+    """Work would be done that nobody saves, or be left on a machine that is given away."""
+    mounted = home.blobfs("mount", "s3://bucket", "data", mode="unsaved")
+    assert mounted.stdout.splitlines() == [
+        f"mounted s3://bucket on {home.mountpoint} (read-only)",
+        "read-only because the store said so",
+    ]
+    shown = home.blobfs("status").stdout.splitlines()
+    assert shown[1:4] == [
+        "  read-only because the store said so",
+        "  unsaved   2 files, 300 B are not saved yet, the oldest for 5 s",
+        "            saving does not get on: no answer",
+    ]
+    ended = home.blobfs("unmount", "data")
+    assert ended.stdout.splitlines() == [
+        f"unmounted {home.mountpoint}",
+        "2 files, 300 B on this machine alone: safe here, and saved by the next mount",
+    ]
+    assert home.blobfs("mount", "s3://bucket", "data", mode="unsaved").returncode == 0
+    assert "on this machine alone" in home.blobfs("unmount", "--force", "data").stdout
+    assert home.leftovers() == []
+
+
+@pytest.mark.mount
 def test_a_mountpoint_is_taken_once(home: Home) -> None:
     """The second mount would hide the first."""
     assert home.blobfs("mount", "bucket", "data", "--read-only", mode="real").returncode == 0
@@ -90,7 +114,7 @@ def nothing(home: Home) -> None:
 @pytest.mark.parametrize(
     ("prepare", "arguments", "code", "said", "hint"),
     [
-        (nothing, ["s3://bucket", "data"], 2, "writing is not there yet", "add --read-only"),
+        (nothing, ["s3://bucket", "data", "--read-only", "--read-write"], 2, "opposites", "away"),
         (nothing, ["s3://bucket", "gone", "--read-only"], 3, "does not exist", "mkdir -p"),
         (not_empty, ["s3://bucket", "data", "--read-only"], 2, "is not empty", "empty folder"),
         (is_a_file, ["s3://bucket", "data", "--read-only"], 2, "is not a folder", ""),

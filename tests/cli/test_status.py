@@ -48,10 +48,11 @@ def test_a_mount_in_words(home: Home, mounted: int) -> None:
     """The user would not see what is mounted."""
     shown = status(home)
     assert shown.exit_code == 0
-    first, second, third, *_ = shown.output.splitlines()
+    first, second, third, fourth, *_ = shown.output.splitlines()
     assert first == f"{home.mountpoint}  s3://bucket (read-only)"
     assert second.endswith(f"pid {mounted}")
-    assert third == "  cache     10 B of 100 B (10 %), 3 hits, 4 misses"
+    assert third == "  volume    commit 5"
+    assert fourth == "  cache     10 B of 100 B (10 %), 3 hits, 4 misses"
 
 
 def test_a_mount_for_programs(home: Home, mounted: int) -> None:

@@ -6,12 +6,14 @@ import pytest
 from blobfs.cli.text import duration, mount_lines, size
 from blobfs.control.messages import (
     CacheStatus,
+    CommitStatus,
     Latency,
     ListingsStatus,
     MountStatus,
     OddKey,
     OddKeys,
     StoreStatus,
+    UnsavedStatus,
 )
 
 MOUNT = MountStatus(
@@ -58,6 +60,47 @@ def test_what_is_not_well_is_said() -> None:
     assert "  stale     1 of 4 listings: no answer in time" in text
     assert "  odd keys  2 cannot be shown as files; --json names them" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def written(**changes: object) -> list[str]:
+    """Return what is said of a mount for writing, between its name and the cache."""
+    lines = shown(read_only=False, unsaved=UnsavedStatus(), safe=True, seq=42, **changes)
+    return lines.splitlines()[1:-4]
+
+
+def test_all_is_saved() -> None:
+    """Nobody would know whether the machine may be switched off: what people look for first."""
+    assert written() == [
+        "  saved     everything is saved",
+        "  state     mounted for 2 h 5 min, pid 4711",
+        "  volume    commit 42",
+    ]
+    assert written(last_commit=CommitStatus(41, 185.2, 12, 3 * 2**20))[-2:] == [
+        "  volume    commit 42; the last from here: commit 41, 3 min 5 s ago (12 files,",
+        "            3.0 MiB stored)",
+    ]
+
+
+def test_what_is_not_saved_is_said_and_why() -> None:
+    """Work would be lost with a machine that looked idle."""
+    unsaved = UnsavedStatus(
+        files=3,
+        bytes=12 * 2**20,
+        oldest_s=125,
+        uploading_files=2,
+        uploaded_bytes=2**20,
+        problem="no answer within 30 s. " + "store=s3://bucket/prefix " * 4,
+        damaged=("inode=7 start=0",),
+    )
+    lines = shown(read_only=False, unsaved=unsaved, safe=False, seq=0).splitlines()
+    assert lines[1:3] == [
+        "  unsaved   3 files, 12.0 MiB are not saved yet, the oldest for 2 min 5 s",
+        "            2 files under way",
+    ]
+    assert lines[3].startswith("            saving does not get on: no answer within 30 s.")
+    assert "  lost      this machine's disk lost unsaved data: inode=7 start=0" in lines
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("volume" in line for line in lines)
 
 
 def test_how_long_requests_take_is_said_by_class() -> None:

@@ -5,13 +5,22 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from blobfs.config import MountSettings
-from blobfs.control.client import mount_statuses, request_unmount
-from blobfs.control.messages import CacheStatus, Gauges, ListingsStatus, StoreStatus
+from blobfs.control.client import mount_statuses, request_description, request_unmount
+from blobfs.control.messages import (
+    CacheStatus,
+    Gauges,
+    ListingsStatus,
+    StoreStatus,
+    SyncReply,
+    TreeStatus,
+    UnsavedStatus,
+)
 from blobfs.control.registry import registrations
 from blobfs.env import Env
 from blobfs.errors import AccessDenied, BlobfsError, InUse, Unreachable
@@ -24,7 +33,11 @@ GAUGES = Gauges(
     fuse={"lookup": 7},
     listings=ListingsStatus(known=2, stale=0),
     open_files=1,
+    unsaved=UnsavedStatus(files=2, bytes=300),
+    safe=False,
+    seq=5,
 )
+TREE = TreeStatus(seq=5, chain="c1", inodes=3, content_bytes=9, dirents_digest="d1")
 
 
 class FakeFileSystem:
@@ -33,9 +46,16 @@ class FakeFileSystem:
     def __init__(self) -> None:
         self.detached = trio.Event()
         self.taken_down = False
+        self.read_only_reason: str | None = None
 
     def gauges(self) -> Gauges:
-        return GAUGES
+        return msgspec.structs.replace(GAUGES, read_only_reason=self.read_only_reason)
+
+    def sync(self, upto: int | None) -> SyncReply:
+        return SyncReply(upto=upto or 7, done=False, seq=GAUGES.seq, unsaved=GAUGES.unsaved)
+
+    def tree(self) -> TreeStatus:
+        return TREE
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         mounted()
@@ -62,7 +82,7 @@ async def running(
     ready, ended = trio.Event(), trio.Event()
 
     async def run() -> None:
-        await app.run(home.settings(**chosen), ready.set, file_system.open)
+        await app.run(home.settings(**chosen), lambda why: ready.set(), file_system.open)
         ended.set()
 
     with trio.fail_after(10):
@@ -86,6 +106,34 @@ async def test_status_comes_from_the_file_system(
     assert found.uptime_s is not None
     assert (found.memory_bytes or 0) > 1 << 20
     assert found.problem is None
+
+
+async def test_the_mount_says_how_to_get_at_its_bucket(
+    home: Home, file_system: FakeFileSystem
+) -> None:
+    """`blobfs check ~/data` would look into another bucket, or compare with another tree."""
+    async with running(home, file_system, region="here", profile="mine"):
+        (mount,) = registrations(home.runtime)
+        told = await trio.to_thread.run_sync(request_description, home.runtime, mount)
+        file_system.detached.set()
+    assert (told.source, told.region, told.profile) == ("s3://bucket", "here", "mine")
+    assert told.state_dir == str(home.settings().state_dir)
+    assert told.tree == TREE
+
+
+async def test_a_mount_that_cannot_be_written_says_why_at_once(
+    home: Home, file_system: FakeFileSystem
+) -> None:
+    """The first save would fail, long after somebody began to work."""
+    file_system.read_only_reason = "the store said so"
+    said: list[str | None] = []
+
+    async def run() -> None:
+        await app.run(home.settings(read_only=False), said.append, file_system.open)
+
+    file_system.detached.set()
+    await run()
+    assert said == ["the store said so"]
 
 
 async def test_a_detached_mount_ends_the_daemon(home: Home, file_system: FakeFileSystem) -> None:
@@ -184,7 +232,7 @@ async def test_a_mount_outlives_the_deadline_of_its_start(
     """Every mount would end after some seconds."""
     ready = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.run, home.settings(), ready.set, file_system.open)
+        nursery.start_soon(app.run, home.settings(), lambda why: ready.set(), file_system.open)
         await ready.wait()
         await trio.sleep(10 * app.START_WITHIN_S)
         assert not file_system.taken_down

@@ -12,6 +12,8 @@ import trio.testing
 
 from blobfs.control.messages import (
     PROTOCOL,
+    DescribeRequest,
+    Description,
     Failure,
     MountStatus,
     Reply,
@@ -19,6 +21,7 @@ from blobfs.control.messages import (
     StatusRequest,
     SyncReply,
     SyncRequest,
+    TreeStatus,
     Unmounted,
     UnmountRequest,
     UnsavedStatus,
@@ -30,6 +33,13 @@ from mountd.server import serve_control
 from tests.mountd.home import Home
 
 STATUS = MountStatus(mountpoint="/m", source="s3://b", pid=1, read_only=True, state="mounted")
+
+DESCRIPTION = Description(
+    source="s3://b",
+    state_dir="/s/1",
+    region="here",
+    tree=TreeStatus(seq=3, chain="c1", inodes=1, content_bytes=0, dirents_digest="d1"),
+)
 
 
 class FakeControl:
@@ -47,6 +57,9 @@ class FakeControl:
     def sync(self, upto: int | None) -> SyncReply:
         unsaved = UnsavedStatus(files=1)
         return SyncReply(upto=7 if upto is None else upto, done=upto == 7, seq=3, unsaved=unsaved)
+
+    def describe(self) -> Description:
+        return DESCRIPTION
 
     async def unmount(self) -> None:
         self._unmount()
@@ -110,6 +123,12 @@ async def test_saving_is_asked_for_and_then_asked_about(home: Home) -> None:
         done = await say(client, encode(SyncRequest(upto=begun.upto)))
         assert isinstance(done, SyncReply)
         assert done.done
+
+
+async def test_what_is_mounted_and_how_can_be_asked(home: Home) -> None:
+    """`blobfs check ~/data` could not open the bucket behind it."""
+    async with talking(home, FakeControl()) as client:
+        assert await say(client, encode(DescribeRequest())) == DESCRIPTION
 
 
 async def test_a_busy_mount_says_why(home: Home) -> None:

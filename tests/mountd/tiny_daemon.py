@@ -4,6 +4,7 @@ Called with a mode and the number of the report pipe (none: in the foreground):
 
     plain    nothing is mounted; serves until it is ended
     real     mounts a file system with one file, `hello`
+    unsaved  as real, with something unsaved that cannot be saved
     slow     never becomes ready; opens the FIFO `started`, if the state folder has one
     deaf     never becomes ready, and ignores SIGTERM
     stuck    mounts, but never becomes ready, and ignores SIGTERM
@@ -23,11 +24,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pyfuse3
 import trio
 
 from blobfs.config import MountSettings
-from blobfs.control.messages import CacheStatus, Gauges, ListingsStatus, StoreStatus
+from blobfs.control.messages import (
+    CacheStatus,
+    Gauges,
+    ListingsStatus,
+    StoreStatus,
+    SyncReply,
+    TreeStatus,
+    UnsavedStatus,
+)
 from blobfs.env import Env
 from blobfs.errors import AccessDenied
 from mountd.__main__ import main
@@ -38,7 +48,17 @@ GAUGES = Gauges(
     fuse={"lookup": 7},
     listings=ListingsStatus(known=2, stale=0),
     open_files=0,
+    unsaved=UnsavedStatus(),
+    safe=True,
+    seq=5,
 )
+STUCK_GAUGES = msgspec.structs.replace(
+    GAUGES,
+    unsaved=UnsavedStatus(files=2, bytes=300, oldest_s=5, problem="no answer"),
+    safe=False,
+    read_only_reason="the store said so",
+)
+"""Of a mount with unsaved changes, that nothing can be written through any more."""
 HELLO = b"hello"
 
 
@@ -79,7 +99,13 @@ class TinyFileSystem:
         self._mode = mode
 
     def gauges(self) -> Gauges:
-        return GAUGES
+        return STUCK_GAUGES if self._mode == "unsaved" else GAUGES
+
+    def sync(self, upto: int | None) -> SyncReply:
+        return SyncReply(upto=upto or 7, done=True, seq=GAUGES.seq, unsaved=GAUGES.unsaved)
+
+    def tree(self) -> TreeStatus:
+        return TreeStatus(seq=5, chain="c1", inodes=3, content_bytes=9, dirents_digest="d1")
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         await getattr(self, "_" + self._mode)(mounted)
@@ -106,6 +132,8 @@ class TinyFileSystem:
             await pyfuse3.main()
         finally:
             pyfuse3.close(unmount=True)
+
+    _unsaved = _real
 
     async def _stuck(self, mounted: Callable[[], None]) -> None:
         await self._real(lambda: trio.lowlevel.spawn_system_task(self._deaf, mounted))
