@@ -11,9 +11,10 @@ import trio
 from blobfs.env import Env
 from blobfs.errors import AccessDenied
 from blobfs.model.settling import SETTLE_S
+from blobfs.stores.base import Fetched
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
-from blobfs.types import MIB
+from blobfs.types import MIB, ByteRange
 from tests.contracts.core_files import CoreFiles
 from tests.contracts.files import failing
 from tests.core import opened_core
@@ -126,3 +127,45 @@ async def test_nothing_is_remembered_of_files_that_came_and_went(tmp_path: Path)
         await handle.close()
         # As of a file that nobody ever had open.
         assert [core.engine.settling.due_s(inode, 0.0) for inode in inodes] == [SETTLE_S] * 3
+
+
+class GatedStore(MemoryStore):
+    """Gives packs away only while the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = trio.Event()
+
+    async def get(
+        self, key: str, *, span: ByteRange | None = None, if_match: str | None = None
+    ) -> Fetched:
+        if "/packs/" in key:
+            await self.gate.wait()
+        return await super().get(key, span=span, if_match=if_match)
+
+
+async def test_a_read_that_waits_finds_its_unsaved_bytes_where_they_were(tmp_path: Path) -> None:
+    """Saving removes them from the journal meanwhile, and a reader would get EIO for nothing."""
+    content = random.Random(3).randbytes(MIB)
+    store = GatedStore()
+    async with opened_core(store, tmp_path / "first", Env(), 60, read_only=False) as core:
+        await CoreFiles(core).write(b"f", content)
+        await CoreFiles(core).save()
+    here = opened_core(
+        store, tmp_path / "here", Env(), 60, read_only=False, unsaved_size_bytes=4 * ROOM_BYTES
+    )
+    async with here as core, trio.open_nursery() as nursery:
+        files = CoreFiles(core)
+        handle = await files.open(b"f", os.O_RDWR)
+        await handle.write(MIB, b"unsaved")
+        await files.write(b"other", bytes(ROOM_BYTES))  # the journal goes on in other segments
+        read: list[bytes] = []
+
+        async def read_all() -> None:
+            read.append(await handle.read(0, 2 * MIB))
+
+        nursery.start_soon(read_all)
+        await files.save()
+        assert not read
+        store.gate.set()
+    assert read == [content + b"unsaved"]
