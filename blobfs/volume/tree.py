@@ -21,7 +21,7 @@ from blobfs.errors import Damaged
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
 from blobfs.model.chain import Landed, Position
-from blobfs.types import GIB, ChunkId, ClientId, InodeNo, PackName, Seq
+from blobfs.types import GIB, KIB, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree_replay import read_state, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
@@ -46,12 +46,18 @@ log = logging.getLogger("blobfs.tree")
 
 MAP_BYTES = 256 * GIB
 
+LONG_ROW_BYTES = 4 * KIB
+"""From here on comparing a row with the last one costs far less than decoding it again."""
+LONG_ROWS_KEPT = 16
+"""As many large files are read side by side without decoding; at most some MiB."""
+
 
 class Tree:
     """The tables of `tree_rows`. Made by `open_tree`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._long_rows: dict[InodeNo, tuple[bytes, InodeRow]] = {}
 
     # -- how far it is ---------------------------------------------------------------
 
@@ -76,7 +82,20 @@ class Tree:
         """Return the row of an inode, None where the volume has none of this number."""
         with self._database.read() as reader:
             row = reader.get("inodes", number_key(inode))
-        return None if row is None else decode_inode(row)
+        if row is None:
+            return None
+        return decode_inode(row) if len(row) < LONG_ROW_BYTES else self._decode_long(inode, row)
+
+    def _decode_long(self, inode: InodeNo, row: bytes) -> InodeRow:
+        """Decode the row of a large file, unless that was just done: each read of it asks."""
+        known = self._long_rows.get(inode)
+        if known is not None and known[0] == row:
+            return known[1]
+        if len(self._long_rows) >= LONG_ROWS_KEPT:
+            del self._long_rows[next(iter(self._long_rows))]
+        decoded = decode_inode(row)
+        self._long_rows[inode] = row, decoded
+        return decoded
 
     def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:
         """Return what the name leads to, None where the volume says nothing of it."""

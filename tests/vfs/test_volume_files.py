@@ -169,3 +169,20 @@ async def test_a_read_that_waits_finds_its_unsaved_bytes_where_they_were(tmp_pat
         assert not read
         store.gate.set()
     assert read == [content + b"unsaved"]
+
+
+async def test_a_large_file_shows_each_version_that_is_saved(tmp_path: Path) -> None:
+    """Its long row is decoded once and kept, but never for longer than it holds."""
+    content = bytearray(random.Random(4).randbytes(16 * MIB))
+    async with opened_core(MemoryStore(), tmp_path, Env(), 60, read_only=False) as core:
+        files = CoreFiles(core)
+        await files.write(b"f", bytes(content))
+        handle = await files.open(b"f", os.O_RDWR)
+        for step in range(3):
+            await files.save()
+            assert await handle.read(MIB, 10) == content[MIB : MIB + 10]
+            await handle.write(MIB, b"%010d" % step)
+            content[MIB : MIB + 10] = b"%010d" % step
+        await files.save()
+        assert await handle.read(0, len(content)) == content
+        await handle.close()
