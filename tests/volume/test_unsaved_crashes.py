@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from blobfs.env import Env
-from tests.volume.ledger import Files, Ledger, check, content, kill, open_small
+from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, content, kill, open_small
 
 NAMES = [b"a", b"b", b"c"]
 
@@ -81,6 +81,17 @@ async def work(ledger: Ledger, chance: Random) -> None:
             ledger.void()
 
 
+async def move_everything(ledger: Ledger) -> None:
+    """Empty all segments, so that each step of it is seen."""
+    ledger.create(b"a")
+    for _ in range(2):
+        ledger.write(b"a", 0, b"x" * (SEGMENT_BYTES - 900))
+    ledger.write(b"a", 500, b"y" * 900)
+    while (number := ledger.unsaved._journal.oldest) is not None:
+        await ledger.unsaved._cleaner._empty(number)
+        await ledger.unsaved._journal.remove_oldest()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_kill_at_every_crash_point(seed: int, tmp_path: Path) -> None:
@@ -96,6 +107,8 @@ async def test_kill_at_every_crash_point(seed: int, tmp_path: Path) -> None:
         for _ in range(200):
             await work(ledger, chance)
             after += [len(done)] * (len(crashes.kills) - len(after))
+        await move_everything(ledger)
+        after += [len(done)] * (len(crashes.kills) - len(after))
         crashes.ledger = None
         if ledger.attempt:
             ledger.attempt.pins.close()
