@@ -8,10 +8,8 @@ be cancelled anywhere. A put that was cancelled may still land, so its intent mu
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import trio
-from msgspec.structs import replace
 
 from blobfs.env import Env
 from blobfs.errors import (
@@ -23,13 +21,9 @@ from blobfs.errors import (
     NotFound,
     OutcomeUnknown,
 )
-from blobfs.formats.blocks import decode_operation_block, decode_pack_block
-from blobfs.formats.chunk import Buffer, decode_frame
-from blobfs.formats.commit import Entry, Operation, UsedPack
-from blobfs.formats.entry import decode_entry, entry_hash
+from blobfs.formats.entry import decode_entry
 from blobfs.formats.head import Head, decode_head
-from blobfs.formats.keys import head_key, log_key, pack_key
-from blobfs.formats.rows import Extent
+from blobfs.formats.keys import head_key, log_key
 from blobfs.model.chain import Landed, Position, follow
 from blobfs.model.commit_outcome import (
     Answer,
@@ -41,7 +35,8 @@ from blobfs.model.commit_outcome import (
     after_slot,
 )
 from blobfs.stores.base import Store
-from blobfs.types import KIB, ByteRange, ClientId, Seq
+from blobfs.types import ClientId, Seq
+from blobfs.volume.log_entries import open_entry
 
 MOST_ENTRIES_AT_ONCE = 128
 """Entries of one batch: at most 32 MiB of them, and few enough to hold a transaction short."""
@@ -51,9 +46,6 @@ PARALLEL_SLOTS = 16
 
 TIP_IS_BELIEVED_NS = 3600 * 10**9
 """After this time an empty slot is taken for the tip only when `head` agrees."""
-
-DECODED_IN_PLACE_BYTES = 8 * KIB
-"""A longer entry takes a thread: its thousands of operations would hold up the event loop."""
 
 MOST_PUTS = 5
 FIRST_PAUSE_S = 0.1
@@ -107,7 +99,7 @@ class Log:
         position = after
         landed = []
         for number, data in enumerate(found, after.seq + 1):
-            each = await self._open_entry(Seq(number), data)
+            each = await open_entry(self._store, Seq(number), data)
             position = follow(position, each)
             landed.append(each)
         return Tail(tuple(landed), is_tip=len(found) < at_most)
@@ -186,44 +178,6 @@ class Log:
             return bytes((await self._store.get(log_key(seq))).data)
         except NotFound:
             return None
-
-    async def _open_entry(self, seq: Seq, data: bytes) -> Landed:
-        key = log_key(seq)
-        decode = partial(decode_entry, data, key=key)
-        is_short = len(data) <= DECODED_IN_PLACE_BYTES
-        entry = decode() if is_short else await trio.to_thread.run_sync(decode)
-        if entry.operation_parts or entry.pack_parts:
-            entry = await self._gather(entry, key)
-        return Landed(entry, entry_hash(data))
-
-    async def _gather(self, entry: Entry, key: str) -> Entry:
-        """Return the entry with the lists that lie in chunks (L7)."""
-        packs: list[UsedPack] = list(entry.packs)
-        for part in entry.pack_parts:
-            packs += decode_pack_block(await self._chunk(part), key=key)
-        names = [pack.name for pack in packs]
-        operations: list[Operation] = []
-        for part in entry.operation_parts:
-            decode = partial(decode_operation_block, await self._chunk(part), packs=names, key=key)
-            operations += await trio.to_thread.run_sync(decode)
-        return replace(
-            entry,
-            operations=tuple(operations),
-            packs=tuple(packs),
-            operation_parts=(),
-            pack_parts=(),
-        )
-
-    async def _chunk(self, extent: Extent) -> Buffer:
-        key = pack_key(extent.pack)
-        span = ByteRange(extent.offset, extent.offset + extent.stored_bytes)
-        try:
-            fetched = await self._store.get(key, span=span)
-        except NotFound:
-            raise Damaged(
-                f"a pack that the log needs is gone. key={key!r}", hint="run `blobfs check`"
-            ) from None
-        return decode_frame(fetched.data, chunk=extent.chunk, length_bytes=extent.length_bytes)
 
     # -- writing ---------------------------------------------------------------------
 
