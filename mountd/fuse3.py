@@ -115,8 +115,14 @@ class Front(pyfuse3.Operations):
         return negative
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        # Nobody waits for an answer, and not even an errno may be raised here.
         for inode, count in inode_list:
-            self._vfs.forget(InodeNo(inode), count)
+            try:
+                self._vfs.forget(InodeNo(inode), count)
+            except BlobfsError as error:
+                _log_failure("forget", error)
+            except Exception:
+                log.exception("forget failed for a reason of our own")
 
     @_handler
     async def getattr(
