@@ -9,7 +9,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Seen:
-    """One name of a tree. `content` is a digest, a link's target, or a device's number."""
+    """One name of a tree.
+
+    `content` is a digest, a link's target, or a device's number. The sizes of directories are
+    left out: every file system has its own idea of them.
+    """
 
     kind: str
     mode: int
@@ -39,13 +43,22 @@ def seen(root: Path) -> dict[str, Seen]:
     return found
 
 
+def differing(one: dict[str, Seen], other: dict[str, Seen]) -> dict[str, tuple[object, object]]:
+    """Return what two trees do not have in common, by name."""
+    return {
+        name: (one.get(name), other.get(name))
+        for name in one.keys() | other.keys()
+        if one.get(name) != other.get(name)
+    }
+
+
 def _see(path: Path, status: os.stat_result, first: str) -> Seen:
     return Seen(
         kind=stat.filemode(status.st_mode)[0],
         mode=stat.S_IMODE(status.st_mode),
         owner=(status.st_uid, status.st_gid),
         mtime_ns=status.st_mtime_ns,
-        size_bytes=status.st_size,
+        size_bytes=0 if stat.S_ISDIR(status.st_mode) else status.st_size,
         content=_content(path, status),
         xattrs=tuple(
             (name, os.getxattr(path, name, follow_symlinks=False))
