@@ -115,6 +115,8 @@ class SpanMap:
 
     def inside(self, start: int, stop: int) -> list[Piece]:
         """Return the pieces between `start` and `stop`, clipped to them."""
+        if start >= stop:
+            return []
         first, last = self._touched(start, stop)
         return [piece.clip(start, stop) for piece in self._pieces[first:last]]
 

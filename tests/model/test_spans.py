@@ -1,7 +1,7 @@
 """Unsaved bytes show where they were written last, and nowhere else."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blobfs.model.spans import FromBase, Piece, SpanMap, Written, Zeros
@@ -58,6 +58,7 @@ def test_last_write_shows(steps: list[Step]) -> None:
 
 
 @given(STEPS, st.integers(0, 90), st.integers(0, 90), st.integers(0, 90), st.integers(0, 90))
+@example([("write", 0, 2)], 1, 0, 2, 0)
 def test_plan_names_every_byte_once(
     steps: list[Step], start: int, length: int, size: int, limit: int
 ) -> None:
