@@ -44,10 +44,13 @@ class Settling:
         self._open_s = open_s
         self._most_s = most_s
         self._uses: dict[InodeNo, _Use] = {}
+        self.being_written: set[InodeNo] = set()
+        """Those with a handle that may write."""
 
     def opened(self, inode: InodeNo) -> None:
         """Note one more handle that may write."""
         self._uses.setdefault(inode, _Use()).writers += 1
+        self.being_written.add(inode)
 
     def touched(self, inode: InodeNo, now_s: float) -> None:
         """Note a write or an fsync."""
@@ -58,6 +61,8 @@ class Settling:
         use = self._uses[inode]
         use.writers -= 1
         use.last_s = now_s
+        if not use.writers:
+            self.being_written.discard(inode)
         self._on_closed()
 
     def writers(self, inode: InodeNo) -> int:

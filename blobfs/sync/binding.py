@@ -136,7 +136,7 @@ async def _leave_other_volume(state_dir: Path, *, keep_journal: bool) -> None:
     """Set the state of another volume aside, unless something of it is unsaved (S1)."""
     names = [TREE, PLANNED]
     if not keep_journal:
-        if await trio.to_thread.run_sync(_has_segments, state_dir / JOURNAL):
+        if await trio.to_thread.run_sync(has_segments, state_dir / JOURNAL):
             raise Changed(
                 f"the bucket holds another volume than the one whose changes are unsaved here. "
                 f"path={str(state_dir)!r}",
@@ -146,7 +146,8 @@ async def _leave_other_volume(state_dir: Path, *, keep_journal: bool) -> None:
     await set_aside(state_dir, names)
 
 
-def _has_segments(journal: Path) -> bool:
+def has_segments(journal: Path) -> bool:
+    """Return whether something is unsaved in a journal that nobody has open."""
     try:
         return any(path.name.isdecimal() for path in journal.iterdir())
     except FileNotFoundError:

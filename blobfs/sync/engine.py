@@ -26,6 +26,7 @@ from blobfs.errors import ReadOnly
 from blobfs.model.numbers import RANGE_NUMBERS
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
+from blobfs.sync.ahead import Ahead
 from blobfs.sync.binding import (
     JOURNAL,
     TREE,
@@ -176,6 +177,7 @@ async def open_engine(
         nursery = await stack.enter_async_context(trio.open_nursery())
         if engine.read_only_reason is None:
             nursery.start_soon(engine.pusher.run)
+            nursery.start_soon(parts.ahead.run)
         try:
             yield engine
         finally:
@@ -215,6 +217,10 @@ class _Parts:
         self._uploads = Uploads(unsaved, tree)
         places = StagePlaces(self._uploads.look_up, self._uploads.note_sent, reading.chunks.keep)
         self._stager = Stager(bucket.store, env, reading.budget, places)
+        self.ahead = Ahead(
+            unsaved, tree, self._contents, self._stager, self._settling, self._create
+        )
+        self._creating = trio.Lock()
         self._committer = Committer(
             tree=tree,
             log=Log(bucket.store, env, identity.client),
@@ -307,6 +313,7 @@ class _Parts:
             committer=self._committer,
             stager=self._stager,
             uploads=self._uploads,
+            ahead=self.ahead,
             contents=self._contents,
             settling=self._settling,
             prepare=self._create,
@@ -317,6 +324,12 @@ class _Parts:
         """Make the bucket a volume, if it is none yet."""
         if self._is_there:
             return
+        async with self._creating:
+            if not self._is_there:
+                await self._create_now()
+                self._is_there = True
+
+    async def _create_now(self) -> None:
         bucket = self._bucket
         nested = partial(refuse_nested, bucket.store, bucket.outer, bucket.prefix)
         await create_planned(
@@ -327,4 +340,3 @@ class _Parts:
             single_writer=self._options.single_writer,
         )
         await forget_plan(self._options.state_dir)
-        self._is_there = True

@@ -10,7 +10,7 @@ Concurrency: one round at a time, in one task; programs go on meanwhile.
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from blobfs.model.changes import DirentKey
 from blobfs.model.difference import operations_for
 from blobfs.model.selection import Selection, select
 from blobfs.model.settling import Settling
+from blobfs.sync.ahead import Ahead
 from blobfs.sync.commit import Committer, Draft
 from blobfs.sync.due import Clock, UnsavedView, choices, due
 from blobfs.sync.snapshots import Contents, Taken, Unreadable, take
@@ -64,6 +65,15 @@ class Goal:
     def note_saved(self, inodes: Iterable[InodeNo], names: Iterable[DirentKey]) -> None:
         self.inodes.difference_update(inodes)
         self.names.difference_update(names)
+        self._look()
+
+    def note_left(self, inodes: Set[InodeNo], names: Set[DirentKey]) -> None:
+        """Note which rows are still unsaved: what is not among them needs no waiting for."""
+        self.inodes.intersection_update(inodes)
+        self.names.intersection_update(names)
+        self._look()
+
+    def _look(self) -> None:
         if not self.inodes and not self.names:
             self.reached.set()
 
@@ -79,6 +89,7 @@ class Pusher:
         committer: Committer,
         stager: Stager,
         uploads: Uploads,
+        ahead: Ahead,
         contents: Contents,
         settling: Settling,
         prepare: Callable[[], Awaitable[None]],
@@ -91,6 +102,7 @@ class Pusher:
         self._committer = committer
         self._stager = stager
         self._uploads = uploads
+        self._ahead = ahead
         self._contents = contents
         self._settling = settling
         self._env = env
@@ -206,6 +218,7 @@ class Pusher:
             BlobfsError: it did not succeed, and everything is as unsaved as before.
         """
         await self._committer.finish()
+        self._note_left()
         chosen = self._select()
         if not chosen:
             if self.is_clean:
@@ -235,9 +248,10 @@ class Pusher:
         # Nothing leaves this machine that a power cut could take back (S2).
         await self._unsaved.sync()
         await self._prepare()
-        files = await taken.files()
-        self.files_under_way = len(files)
-        staged = await self._stager.stage(files, taken.read)
+        async with self._ahead.turn:
+            files = await taken.files(self._ahead.staged)
+            self.files_under_way = len(files)
+            staged = await self._stager.stage(files, taken.read)
         self._env.crash_point("push.uploaded")
         operations = operations_for(taken.inode_changes(staged.contents), taken.name_changes())
         covered = taken.covered
@@ -256,11 +270,20 @@ class Pusher:
         log.info("committed. seq=%d files=%d stored_bytes=%d", seq, files, brought)
 
     def _note_saved(self, chosen: Selection) -> None:
+        self._ahead.forget(chosen.inodes)
         for inode in chosen.inodes:
             if inode not in self._view.inodes:
                 self._settling.saved(inode)
         for goal in self._goals.values():
             goal.note_saved(chosen.inodes, chosen.names)
+
+    def _note_left(self) -> None:
+        """Let nobody wait for rows that died, or whose commit was found to have landed."""
+        waiting = [goal for goal in self._goals.values() if not goal.reached.is_set()]
+        if waiting:
+            inodes = self._view.inodes.keys() - self._left_over()
+            for goal in waiting:
+                goal.note_left(inodes, self._view.dirents.keys())
 
     def _note_success(self) -> None:
         if self._failures:

@@ -17,7 +17,7 @@ from blobfs.formats.rows import EMPTY, DirentRow, Extent, FileContent, InodeRow,
 from blobfs.model.changes import Covered, DirentKey, LocalDirent, LocalInode
 from blobfs.model.chunking import Placed, plan_content
 from blobfs.model.difference import InodeChange, NameChange
-from blobfs.model.spans import FromBase, Piece, ReadPart
+from blobfs.model.spans import FromBase, Piece, ReadPart, SpanMap
 from blobfs.sync.pipeline import Wanted
 from blobfs.sync.stage import FileToStage
 from blobfs.types import ByteRange, InodeNo
@@ -82,14 +82,14 @@ class Taken:
             reader.close()
 
     async def files(
-        self, staged: Callable[[InodeNo], Sequence[Placed]] = lambda _inode: ()
+        self, staged: Callable[[InodeNo, SpanMap], Sequence[Placed]]
     ) -> list[FileToStage]:
         """Return the files whose bytes changed, with the chunks to be made of them.
 
         `staged` returns chunks of a file that were uploaded before and are still right.
         """
         return [
-            await self._to_stage(inode, row, staged(inode))
+            await self._to_stage(inode, row, staged(inode, self.snapshot.spans[inode]))
             for inode, row in self._living()
             if self._is_new_content(inode, row)
         ]

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+import trio
 
 from blobfs.errors import Changed, Damaged, ReadOnly
 from blobfs.stores.faulty import FaultyStore
@@ -11,6 +12,7 @@ from blobfs.stores.memory import MemoryStore
 from tests.sync.place import opened_place
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 @pytest.fixture
@@ -198,3 +200,30 @@ async def test_who_meets_a_volume_made_meanwhile_brings_its_changes_along(tmp_pa
 
 async def _keys(store: FaultyStore) -> list[str]:
     return [found.key for found in (await store.list()).objects]
+
+
+async def test_a_large_file_is_uploaded_while_it_is_being_written(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """Whoever writes a film would wait for all of it when it is closed."""
+    chance = random.Random(7)
+    async with opened_place(store, tmp_path) as place:
+        inode = await place.write("film", b"")
+        place.engine.settling.opened(inode)
+        body = b""
+        for _ in range(20):
+            body += (part := chance.randbytes(MIB))
+            await place.write("film", part, offset=len(body) - MIB)
+        with trio.fail_after(20):
+            while place.engine.uploads.sent_bytes < 15 * MIB:  # noqa: ASYNC110 - nothing says it
+                await trio.sleep(0.01)
+        assert place.engine.tree.state.seq == 0  # nothing is committed yet
+        body = b"changed" + body[7:]
+        await place.write("film", b"changed")
+        place.engine.settling.closed(inode, place.env.monotonic_s())
+        before = place.engine.uploads.sent_bytes
+        await place.save()
+        assert place.engine.uploads.sent_bytes - before < 8 * MIB
+        assert await place.tree() == {"film": body}
+    async with opened_place(store, tmp_path / "other") as other:
+        assert await other.tree() == {"film": body}

@@ -1,0 +1,217 @@
+"""Check a volume: bucket against log, and what this machine has against both.
+
+    log, replayed into a tree of its own -> packs -> files -> clients
+
+Nothing is changed. What is damaged is named, and everything else is checked all the same; only what
+cannot be asked (the store is away, a newer version wrote it) ends a check.
+"""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from blobfs.env import Env
+from blobfs.errors import Damaged, NotFound, Unsupported
+from blobfs.formats.client import decode_client
+from blobfs.formats.keys import CLIENTS, head_key, volume_key
+from blobfs.formats.volume import decode_volume
+from blobfs.model.chain import Landed
+from blobfs.stores.base import Store
+from blobfs.sync.check_files import FileCheck
+from blobfs.sync.check_local import Kept, Shown, open_kept, rebuild
+from blobfs.sync.check_log import LogCheck, list_all
+from blobfs.sync.check_packs import Packs, Progress, find_packs, read_packs
+from blobfs.sync.check_report import CheckReport, Findings
+from blobfs.types import Seq
+from blobfs.volume.presence import Volume, look
+from blobfs.volume.tree import Tree, open_tree
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """What to look at, besides the bucket."""
+
+    scratch: Path
+    """An empty folder for the tree that the log is replayed into."""
+    read_data: bool = False
+    state_dir: Path | None = None
+    """What this machine keeps, held by the caller; None: nothing, or the volume is mounted."""
+    shown: Shown | None = None
+    """What the mount shows, where it is mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found, and what has to be known to make local state anew."""
+
+    report: CheckReport
+    volume: Volume
+    kept_seq: Seq | None
+    """Where the local tree is, if it can be read."""
+    own_seq: Seq
+    has_unsaved: bool
+
+
+async def check(
+    store: Store, options: CheckOptions, env: Env, progress: Progress = lambda done, total: None
+) -> Checked:
+    """Check the volume in `store`, and tell.
+
+    Raises:
+        NotFound: there is no volume.
+        Unsupported: a newer version of blobfs wrote some of it.
+        BlobfsError: the store failed us.
+    """
+    findings = Findings()
+    volume = await _open_volume(store, findings)
+    async with AsyncExitStack() as stack:
+        kept = None
+        if options.state_dir is not None:
+            kept = await stack.enter_async_context(
+                open_kept(options.state_dir, volume, findings, env)
+            )
+        scratch = await stack.enter_async_context(
+            open_tree(options.scratch, volume.info.id, volume.origin.chain)
+        )
+        check = _Check(store, findings, options, scratch, kept, progress)
+        await check.run()
+        kept_seq = None if kept is None or kept.tree is None else kept.tree.position.seq
+        return Checked(
+            report=check.report(volume),
+            volume=volume,
+            kept_seq=kept_seq,
+            own_seq=Seq(0) if kept is None else kept.own_seq,
+            has_unsaved=kept is not None and kept.has_unsaved,
+        )
+
+
+async def repair(store: Store, checked: Checked, state_dir: Path, env: Env) -> Seq:
+    """Make the local tree anew from the bucket; return the commit that it is at now.
+
+    Raises:
+        Damaged: the bucket cannot be replayed; what this machine keeps may be all there is.
+        Changed: the state is of another volume.
+        BlobfsError: store or disk failed us.
+    """
+    if any(damage.kind in ("volume", "log", "tree") for damage in checked.report.damages):
+        raise Damaged(
+            f"the bucket's log is damaged, so the local state is left as it is. "
+            f"path={str(state_dir)!r}",
+            hint="bring back what is missing or damaged below .blobfs/ first",
+        )
+    upto = None
+    if checked.has_unsaved:
+        upto = checked.own_seq if checked.kept_seq is None else checked.kept_seq
+    return await rebuild(store, checked.volume, state_dir, env, upto=upto)
+
+
+class _Check:
+    """One check under way."""
+
+    def __init__(
+        self,
+        store: Store,
+        findings: Findings,
+        options: CheckOptions,
+        scratch: Tree,
+        kept: Kept | None,
+        progress: Progress,
+    ) -> None:
+        self._store = store
+        self._findings = findings
+        self._options = options
+        self._scratch = scratch
+        self._kept = kept
+        self._progress = progress
+        self._packs = Packs()
+        self._log = LogCheck(store, scratch, findings, stops=self._stops(), watch=self._watch)
+        self._files = 0
+
+    async def run(self) -> None:
+        await self._log.run()
+        self._check_reached()
+        self._packs = await find_packs(self._store, self._log.packs, self._findings)
+        if self._options.read_data:
+            await read_packs(self._store, self._packs, self._progress)
+        files = FileCheck(self._store, self._scratch, self._packs, self._findings)
+        await files.run()
+        self._files = files.files
+        await _check_clients(self._store, self._findings)
+
+    def report(self, volume: Volume) -> CheckReport:
+        counters = self._scratch.counters()
+        return CheckReport(
+            source=self._store.url,
+            volume=volume.info.id.hex(),
+            commits=self._log.tip,
+            packs=len(self._log.packs),
+            stored_bytes=sum(self._packs.sizes.values()),
+            files=self._files,
+            content_bytes=counters.content_bytes,
+            read_bytes=self._packs.read_bytes,
+            damages=tuple(self._findings.damages),
+            notes=tuple(self._findings.notes),
+        )
+
+    def _watch(self, landed: Landed) -> None:
+        if self._kept is not None:
+            self._kept.note(landed)
+
+    def _stops(self) -> dict[Seq, Callable[[], None]]:
+        """Return where to compare the replayed tree with others."""
+        stops: dict[Seq, Callable[[], None]] = {}
+        kept, shown = self._kept, self._options.shown
+        if kept is not None and kept.tree is not None:
+            stops[kept.tree.position.seq] = lambda: kept.compare(self._scratch)
+        if shown is not None:
+            compare = shown.compare
+            stops[shown.seq] = lambda: compare(self._scratch, "the mount", self._findings)
+        return stops
+
+    def _check_reached(self) -> None:
+        """What this machine has seen has to be in the bucket."""
+        for seq in self._stops():
+            if seq > self._log.tip:
+                self._findings.damaged(
+                    "log",
+                    "log/",
+                    f"the log ends at commit {self._log.tip}, but this machine has seen "
+                    f"commit {seq}: commits are lost",
+                )
+
+
+async def _open_volume(store: Store, findings: Findings) -> Volume:
+    """Return the volume; a lost head is noted, and the log looked at without it."""
+    try:
+        volume = await look(store)
+    except Damaged as error:
+        volume = await _without_head(store, error)
+        findings.damaged("volume", head_key(), str(error))
+    if volume is None:
+        raise NotFound(f"there is no volume. store={store.url}", hint="`blobfs init` makes one")
+    if volume.head is not None and volume.head.floor:
+        raise Unsupported(
+            f"the log was cut, and this version reads no checkpoints. floor={volume.head.floor}",
+            hint="check it with a newer version of blobfs",
+        )
+    return volume
+
+
+async def _without_head(store: Store, error: Damaged) -> Volume:
+    key = volume_key()
+    try:
+        data = bytes((await store.get(key)).data)
+    except NotFound:
+        raise error from None
+    return Volume(decode_volume(data, key=key), data, None)
+
+
+async def _check_clients(store: Store, findings: Findings) -> None:
+    async for found in list_all(store, CLIENTS):
+        try:
+            decode_client(bytes((await store.get(found.key)).data), key=found.key)
+        except NotFound:
+            continue  # it left meanwhile
+        except Damaged as error:
+            findings.damaged("client", found.key, str(error))

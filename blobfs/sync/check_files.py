@@ -1,0 +1,127 @@
+"""Check the files of a volume: what their rows name is there, and comes to their size.
+
+Concurrency: one file after the other; nothing else changes the tree.
+"""
+
+from collections.abc import Iterator
+
+import trio
+
+from blobfs.errors import Damaged, Unsupported
+from blobfs.formats.extent_list import decode_extent_list
+from blobfs.formats.keys import pack_key
+from blobfs.formats.pack import FOOTER_BYTES, PackedChunk
+from blobfs.formats.rows import Extent, ExtentList, Extents, FileContent, InodeRow, Kind
+from blobfs.stores.base import Store
+from blobfs.sync.check_packs import Packs, place_of
+from blobfs.sync.check_report import Findings, shown_path
+from blobfs.types import ROOT_INODE, InodeNo
+from blobfs.volume.log_entries import fetch_chunk
+from blobfs.volume.tree import Tree
+
+PAGE = 1000
+
+_DIRECTORY_ROW_BYTES = 40
+"""A pack ends with its footer, and such a row for each frame."""
+
+
+class FileCheck:
+    """Looks at every name of the tree."""
+
+    def __init__(self, store: Store, tree: Tree, packs: Packs, findings: Findings) -> None:
+        self._store = store
+        self._tree = tree
+        self._packs = packs
+        self._findings = findings
+        self.files = 0
+
+    async def run(self) -> None:
+        """Check all files, then name the packs that are bad with the files they affect.
+
+        Raises:
+            BlobfsError: the store failed us.
+        """
+        for path, row in walk(self._tree):
+            await trio.lowlevel.checkpoint()
+            if row.kind is not Kind.FOLDER:
+                self.files += 1
+                await self._check(path, row)
+        for name, bad in self._packs.bad.items():
+            self._findings.damaged("pack", pack_key(name), bad.problem, bad.affected)
+
+    async def _check(self, path: bytes, row: InodeRow) -> None:
+        try:
+            found_bytes = await self._content_bytes(path, row.content)
+        except (Damaged, Unsupported) as error:
+            self._findings.damaged("file", shown_path(path), str(error))
+            return
+        if found_bytes is not None and found_bytes != row.size_bytes:
+            self._refuse(path, f"its content is {found_bytes} bytes, its size {row.size_bytes}")
+
+    async def _content_bytes(self, path: bytes, content: FileContent) -> int | None:
+        """Check where a content lies; return what it comes to, None where that is not known."""
+        if isinstance(content, Extents):
+            return self._check_all(path, content.extents)
+        if not isinstance(content, ExtentList):
+            return len(content.data)
+        known = True
+        for part in content.parts:
+            if not self._is_there(path, part.chunk):
+                known = False
+                continue
+            data = await fetch_chunk(self._store, part.chunk)
+            key = f"list {part.chunk.chunk.hex()}"
+            self._check_all(
+                path, decode_extent_list(data, covered_bytes=part.covered_bytes, key=key)
+            )
+        return sum(part.covered_bytes for part in content.parts) if known else None
+
+    def _check_all(self, path: bytes, extents: tuple[Extent, ...]) -> int:
+        for extent in extents:
+            if not extent.is_hole and not self._is_there(path, extent):
+                break  # the file is named already
+        return sum(extent.length_bytes for extent in extents)
+
+    def _is_there(self, path: bytes, extent: Extent) -> bool:
+        """Check that a chunk is where its extent says; name the file if it is not."""
+        bad = self._packs.bad.get(extent.pack)
+        if bad is not None and bad.concerns(extent.offset):
+            bad.affected.add(path)
+            return False
+        problem = self._misplaced(extent)
+        if problem is not None:
+            self._refuse(path, f"{problem}. pack={pack_key(extent.pack)} offset={extent.offset}")
+        return problem is None
+
+    def _misplaced(self, extent: Extent) -> str | None:
+        size_bytes = self._packs.sizes.get(extent.pack)
+        if size_bytes is None:
+            return "a chunk lies in a pack that no commit names"
+        stop = extent.offset + extent.stored_bytes
+        if stop > size_bytes - FOOTER_BYTES - _DIRECTORY_ROW_BYTES:
+            return "a chunk lies outside of its pack"
+        packed = PackedChunk(extent.chunk, extent.offset, extent.stored_bytes, extent.length_bytes)
+        places = self._packs.places
+        if places is not None and place_of(extent.pack, packed) not in places:
+            return "its pack has no such chunk at this place"
+        return None
+
+    def _refuse(self, path: bytes, problem: str) -> None:
+        self._findings.damaged("file", shown_path(path), problem)
+
+
+def walk(tree: Tree) -> Iterator[tuple[bytes, InodeRow]]:
+    """Yield every path of a replayed tree, and what it leads to."""
+    folders: list[tuple[bytes, InodeNo]] = [(b"", ROOT_INODE)]
+    while folders:
+        above, folder = folders.pop()
+        after = b""
+        while page := tree.dirents(folder, after, PAGE):
+            for name, dirent in page:
+                path = above + b"/" + name if above else name
+                row = tree.inode(dirent.inode)
+                assert row is not None, "replay has made sure"
+                yield path, row
+                if row.kind is Kind.FOLDER:
+                    folders.append((path, dirent.inode))
+            after = page[-1][0]

@@ -1,0 +1,143 @@
+"""Check what this machine keeps of a volume, against the log; make its tree anew.
+
+Only the replayed tree is ever made anew: what is unsaved is not touched, whatever was found.
+
+Concurrency: the caller holds the state folder.
+"""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from blobfs.env import Env
+from blobfs.errors import Changed, Damaged, LocalFault, NotFound
+from blobfs.formats.commit import Counters
+from blobfs.model.chain import Landed
+from blobfs.model.commit_outcome import Author
+from blobfs.stores.base import Store
+from blobfs.sync.binding import JOURNAL, TREE, has_segments
+from blobfs.sync.check_report import Findings
+from blobfs.types import Seq
+from blobfs.volume.client import Identity, bound_volume, open_identity
+from blobfs.volume.log import MOST_ENTRIES_AT_ONCE, Log
+from blobfs.volume.presence import Volume
+from blobfs.volume.tree import Tree, open_kept_tree, open_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which tree a mount shows."""
+
+    seq: Seq
+    chain: bytes
+    counters: Counters
+
+    def compare(self, tree: Tree, name: str, findings: Findings) -> None:
+        """Compare with what the log says that it is; `tree` is at the same seq."""
+        state = tree.state
+        if state.chain != self.chain:
+            problem = f"at commit {self.seq}, the mount knows another one than the bucket has"
+            findings.damaged("local", name, problem)
+        elif state.counters != self.counters:
+            problem = f"the mount does not show what the log says up to commit {self.seq}"
+            findings.damaged("local", name, problem)
+
+
+@dataclass(slots=True)
+class Kept:
+    """The state folder of this machine, as far as it can be read."""
+
+    folder: Path
+    findings: Findings
+    tree: Tree | None = None
+    identity: Identity | None = None
+    has_unsaved: bool = False
+    own_seq: Seq = field(default=Seq(0))
+    """The last commit of this client that the log has."""
+
+    def compare(self, scratch: Tree) -> None:
+        """Compare with what the log says, row by row; `scratch` is at the same seq."""
+        if self.tree is None:
+            return
+        seq = self.tree.position.seq
+        try:
+            found = self.tree.first_difference(scratch)
+        except Damaged as error:
+            self._damaged(str(error))
+            return
+        if found is not None:
+            self._damaged(f"its tree is not what the log says up to commit {seq}. {found}")
+
+    def note(self, landed: Landed) -> None:
+        """Look at an entry of the log: who wrote those that carry this client's id?"""
+        if self.identity is None:
+            return
+        author = self.identity.author_of(landed)
+        if author is Author.MINE:
+            self.own_seq = landed.entry.seq
+        elif author is Author.COPY:
+            seq = landed.entry.seq
+            self._damaged(f"somebody else wrote commit {seq} under this client's id: a copy?")
+
+    def _damaged(self, problem: str) -> None:
+        self.findings.damaged("local", str(self.folder), problem)
+
+
+@asynccontextmanager
+async def open_kept(
+    folder: Path, volume: Volume, findings: Findings, env: Env
+) -> AsyncIterator[Kept]:
+    """Open what this machine keeps in `folder`, and note what cannot be read of it."""
+    kept = Kept(folder, findings)
+    kept.has_unsaved = await trio.to_thread.run_sync(has_segments, folder / JOURNAL)
+    if kept.has_unsaved:
+        findings.notes.append("changes that are not saved yet lie on this machine: mount it")
+    try:
+        if await bound_volume(folder) is not None:
+            kept.identity = await open_identity(folder, volume.info.id, env)
+    except (Changed, LocalFault) as error:
+        findings.damaged("local", str(folder), str(error))
+    async with AsyncExitStack() as stack:
+        try:
+            kept.tree = await stack.enter_async_context(
+                open_kept_tree(folder / TREE, volume.info.id)
+            )
+        except NotFound:
+            pass  # the next mount makes one
+        except Damaged as error:
+            findings.damaged("local", str(folder), str(error))
+        yield kept
+
+
+async def rebuild(store: Store, volume: Volume, folder: Path, env: Env, *, upto: Seq | None) -> Seq:
+    """Make the tree in `folder` anew from the log; return the commit that it is at now.
+
+    With changes unsaved, `upto` is the last commit that is sure to lie below them: what others
+    committed later is compared with them by the next mount, as ever (C1).
+
+    Raises:
+        Changed: the folder belongs to another volume.
+        Damaged: the log is not right.
+        BlobfsError: store or disk failed us.
+    """
+    await open_identity(folder, volume.info.id, env)
+    await trio.to_thread.run_sync(_remove, folder / TREE)
+    log = Log(store, env)
+    async with open_tree(folder / TREE, volume.info.id, volume.origin.chain) as tree:
+        while upto is None or tree.position.seq < upto:
+            left = MOST_ENTRIES_AT_ONCE if upto is None else upto - tree.position.seq
+            tail = await log.newer(tree.position, at_most=min(left, MOST_ENTRIES_AT_ONCE))
+            if tail.landed:
+                await tree.replay(tail.landed)
+            if tail.is_tip:
+                break
+        return tree.position.seq
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,85 @@
+"""Hold what a check found, to be told to people and programs."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+MOST_FILES_NAMED = 20
+
+Kind = Literal["volume", "log", "tree", "pack", "file", "client", "local"]
+"""Where the damage is: `local` is this machine's state, all others are the bucket."""
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """One thing that is not as it has to be."""
+
+    kind: Kind
+    name: str
+    """The key of the object, the path of the file, or the folder on this machine."""
+    problem: str
+    files: tuple[str, ...] = ()
+    """The first of the files that it affects."""
+    file_count: int = 0
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was looked at, and what is not well."""
+
+    source: str
+    volume: str
+    """The volume's id, in hex."""
+    commits: int
+    packs: int
+    stored_bytes: int
+    """Of these packs."""
+    files: int
+    """Names of everything that is no directory."""
+    content_bytes: int
+    read_bytes: int
+    """Of packs whose every byte was read and verified."""
+    damages: tuple[Damage, ...]
+    notes: tuple[str, ...]
+    """What is worth knowing, and no damage."""
+
+    @property
+    def is_bucket_whole(self) -> bool:
+        return all(damage.kind == "local" for damage in self.damages)
+
+
+@dataclass(slots=True)
+class Affected:
+    """Files that a damage affects: all are counted, the first are named."""
+
+    names: list[str] = field(default_factory=list)
+    count: int = 0
+    _last: bytes | None = None
+
+    def add(self, path: bytes) -> None:
+        """Note a file; the chunks of one file come one after the other."""
+        if path == self._last:
+            return
+        self._last = path
+        self.count += 1
+        if len(self.names) < MOST_FILES_NAMED:
+            self.names.append(shown_path(path))
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found so far."""
+
+    damages: list[Damage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def damaged(self, kind: Kind, name: str, problem: str, files: Affected | None = None) -> None:
+        affected = files or Affected()
+        damage = Damage(kind, name, problem, tuple(affected.names), affected.count)
+        self.damages.append(damage)
+
+
+def shown_path(path: bytes) -> str:
+    """Return a path as it may be shown: names hold any byte, also those that steer terminals."""
+    text = os.fsdecode(path)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
