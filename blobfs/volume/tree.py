@@ -16,12 +16,13 @@ from pathlib import Path
 
 import trio
 
-from blobfs.database import Database, Sync, Writer, open_database
-from blobfs.errors import Damaged
+from blobfs.database import Database, Reader, Sync, Writer, open_database
+from blobfs.errors import Damaged, NotFound
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
 from blobfs.model.chain import Landed, Position
 from blobfs.types import GIB, KIB, ChunkId, ClientId, InodeNo, PackName, Seq
+from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_replay import read_state, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
@@ -158,6 +159,16 @@ class Tree:
             ranges = [decode_range(row) for _, row in reader.range("ranges")]
         return [granted for granted in ranges if granted.client == client]
 
+    # -- looking after it ------------------------------------------------------------
+
+    def first_difference(self, other: "Tree") -> str | None:
+        """Return where its rows are not those of `other`, a tree at the same seq; None: nowhere.
+
+        Chunks aside, trees at one seq hold the same rows, to the byte (C6).
+        """
+        with self._database.read() as mine, other._database.read() as theirs:
+            return first_difference(mine, theirs)
+
     # -- replay ----------------------------------------------------------------------
 
     async def rehearse(self, entry: Entry) -> Counters:
@@ -212,19 +223,42 @@ async def open_tree(folder: Path, volume_id: bytes, origin: bytes) -> AsyncItera
         yield tree
 
 
+@contextlib.asynccontextmanager
+async def open_kept_tree(folder: Path, volume_id: bytes) -> AsyncIterator[Tree]:
+    """Open the tree that is kept in `folder` as it is, to look at it.
+
+    Raises:
+        NotFound: none is kept there.
+        Damaged: it is of no use, or of another volume.
+        LocalFault: the folder cannot be used.
+    """
+    if not await trio.to_thread.run_sync(folder.exists):
+        raise NotFound(f"no tree is kept there. path={str(folder)!r}")
+    async with open_database(
+        folder, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL
+    ) as database:
+        with database.read() as reader:
+            _require_stamp(reader, volume_id)
+        yield Tree(database)
+
+
 def _stamp(writer: Writer, volume_id: bytes, origin: bytes) -> None:
     """Begin new tables; make sure of old ones.
 
     Raises:
         Damaged: they are of another format, or of another volume.
     """
-    found = writer.get("state", b"format"), writer.get("state", b"volume")
-    expected = FORMAT, volume_id
-    if found == (None, None):
+    if (writer.get("state", b"format"), writer.get("state", b"volume")) == (None, None):
         writer.put("state", b"format", FORMAT)
         writer.put("state", b"volume", volume_id)
         writer.put("state", b"log", encode(first_state(origin)))
-    elif found != expected:
+    _require_stamp(writer, volume_id)
+
+
+def _require_stamp(reader: Reader, volume_id: bytes) -> None:
+    found = reader.get("state", b"format"), reader.get("state", b"volume")
+    expected = FORMAT, volume_id
+    if found != expected:
         raise Damaged(f"the tree is another one. {expected=} {found=}")
 
 
