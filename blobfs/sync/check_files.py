@@ -1,4 +1,6 @@
-"""Check the files of a volume: what their rows name is there, and comes to their size.
+"""Check the files of a volume: what their rows name is where they say.
+
+That it comes to their sizes, and that names, inodes and counts fit together, replay has made sure.
 
 Concurrency: one file after the other; nothing else changes the tree.
 """
@@ -7,11 +9,11 @@ from collections.abc import Iterator
 
 import trio
 
-from blobfs.errors import Damaged, Unsupported
+from blobfs.errors import Damaged
 from blobfs.formats.extent_list import decode_extent_list
 from blobfs.formats.keys import pack_key
 from blobfs.formats.pack import FOOTER_BYTES, PackedChunk
-from blobfs.formats.rows import Extent, ExtentList, Extents, FileContent, InodeRow, Kind
+from blobfs.formats.rows import Extent, ExtentList, Extents, FileContent, InodeRow, Kind, ListPart
 from blobfs.stores.base import Store
 from blobfs.sync.check_packs import Packs, place_of
 from blobfs.sync.check_report import Findings, shown_path
@@ -45,42 +47,31 @@ class FileCheck:
             await trio.lowlevel.checkpoint()
             if row.kind is not Kind.FOLDER:
                 self.files += 1
-                await self._check(path, row)
+                await self._check(path, row.content)
         for name, bad in self._packs.bad.items():
             self._findings.damaged("pack", pack_key(name), bad.problem, bad.affected)
 
-    async def _check(self, path: bytes, row: InodeRow) -> None:
-        try:
-            found_bytes = await self._content_bytes(path, row.content)
-        except (Damaged, Unsupported) as error:
-            self._findings.damaged("file", shown_path(path), str(error))
-            return
-        if found_bytes is not None and found_bytes != row.size_bytes:
-            self._refuse(path, f"its content is {found_bytes} bytes, its size {row.size_bytes}")
-
-    async def _content_bytes(self, path: bytes, content: FileContent) -> int | None:
-        """Check where a content lies; return what it comes to, None where that is not known."""
+    async def _check(self, path: bytes, content: FileContent) -> None:
         if isinstance(content, Extents):
-            return self._check_all(path, content.extents)
-        if not isinstance(content, ExtentList):
-            return len(content.data)
-        known = True
-        for part in content.parts:
-            if not self._is_there(path, part.chunk):
-                known = False
-                continue
-            data = await fetch_chunk(self._store, part.chunk)
-            key = f"list {part.chunk.chunk.hex()}"
-            self._check_all(
-                path, decode_extent_list(data, covered_bytes=part.covered_bytes, key=key)
-            )
-        return sum(part.covered_bytes for part in content.parts) if known else None
+            self._are_there(path, content.extents)
+        elif isinstance(content, ExtentList):
+            for part in content.parts:
+                is_whole = self._are_there(path, (part.chunk,))
+                if not is_whole or not self._are_there(path, await self._load(path, part)):
+                    return  # the file is named; once is enough
 
-    def _check_all(self, path: bytes, extents: tuple[Extent, ...]) -> int:
-        for extent in extents:
-            if not extent.is_hole and not self._is_there(path, extent):
-                break  # the file is named already
-        return sum(extent.length_bytes for extent in extents)
+    async def _load(self, path: bytes, part: ListPart) -> tuple[Extent, ...]:
+        """Return the extents in a part of a long list, none if it cannot be read."""
+        key = f"list {part.chunk.chunk.hex()}"
+        try:
+            data = await fetch_chunk(self._store, part.chunk)
+            return decode_extent_list(data, covered_bytes=part.covered_bytes, key=key)
+        except Damaged as error:
+            self._refuse(path, str(error))
+            return ()
+
+    def _are_there(self, path: bytes, extents: tuple[Extent, ...]) -> bool:
+        return all(each.is_hole or self._is_there(path, each) for each in extents)
 
     def _is_there(self, path: bytes, extent: Extent) -> bool:
         """Check that a chunk is where its extent says; name the file if it is not."""

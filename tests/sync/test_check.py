@@ -200,16 +200,6 @@ class TestPacks:
         assert sorted(each.name for each in report.damages) == ["d/one", "d/two"]
         assert all("no such chunk" in each.problem for each in report.damages)
 
-    async def test_content_that_does_not_come_to_its_size(
-        self, store: MemoryStore, tmp_path: Path
-    ) -> None:
-        """A file would end early, or not be readable at all."""
-        await rewrite(store, 2, shortened)
-        await store.delete_many([log_key(Seq(3))])
-        damage = only(await look(store, tmp_path))
-        assert (damage.kind, damage.name) == ("file", "three")
-        assert "its content is 20480 bytes, its size 20481" in damage.problem
-
 
 def moved(entry: Entry, by: int) -> Entry:
     """Return the entry with all extents at another offset."""
@@ -220,15 +210,6 @@ def moved(entry: Entry, by: int) -> Entry:
                 replace(each, offset=each.offset + by) for each in operation.content.extents
             )
             return replace(operation, content=Extents(extents))
-        return operation
-
-    return replace(entry, operations=tuple(map(change, entry.operations)), counters=None)
-
-
-def shortened(entry: Entry) -> Entry:
-    def change(operation: object) -> object:
-        if isinstance(operation, SetContent):
-            return replace(operation, size_bytes=operation.size_bytes + 1)
         return operation
 
     return replace(entry, operations=tuple(map(change, entry.operations)), counters=None)
