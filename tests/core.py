@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blobfs.cache.reading import open_reading
+from blobfs.cache.reading import Reading, open_reading
 from blobfs.config import Durability
 from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
@@ -27,6 +27,7 @@ class Core:
 
     vfs: Vfs
     engine: Engine
+    reading: Reading
 
 
 @asynccontextmanager
@@ -40,11 +41,15 @@ async def opened_core(
     durability: Durability = "local",
     deadline_s: float = 30,
     unsaved_size_bytes: int | None = None,
+    settle_s: float = 0.5,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
     options = EngineOptions(
-        state_dir=folder / "state", read_only=read_only, unsaved_size_bytes=unsaved_size_bytes
+        state_dir=folder / "state",
+        read_only=read_only,
+        unsaved_size_bytes=unsaved_size_bytes,
+        settle_s=settle_s,
     )
     async with (
         open_native(breaker, options.state_dir, ttl_s=ttl_s, env=env) as native,
@@ -63,4 +68,4 @@ async def opened_core(
             durability=durability,
             deadline_s=deadline_s,
         )
-        yield Core(vfs, engine)
+        yield Core(vfs, engine, reading)

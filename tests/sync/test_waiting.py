@@ -1,0 +1,44 @@
+"""Who waits for saving is told when it is done, however that came about."""
+
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from blobfs.errors import Unreachable
+from blobfs.stores.faulty import FaultyStore
+from blobfs.stores.memory import MemoryStore
+from tests.sync.place import opened_place
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    return FaultyStore(MemoryStore())
+
+
+async def test_a_commit_whose_answer_came_late_is_noticed(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """`blobfs sync` would wait for ever for what is in the bucket since long."""
+    async with opened_place(store, tmp_path) as place:
+        await place.write("f", b"1")
+        await place.save()
+        await place.write("f", b"2")
+        # The entry lands; the look at `head` that has to follow does not come through.
+        store.fail("get", Unreachable("gone, by a rule"), key=".blobfs/head")
+        with trio.fail_after(10):
+            await place.save()
+
+
+async def test_nobody_waits_for_a_file_that_died(store: FaultyStore, tmp_path: Path) -> None:
+    """`blobfs sync` beside a compiler would wait for ever for its temporary files."""
+    async with opened_place(store, tmp_path) as place:
+        await place.write("dies", b"young")
+        store.fail("any", Unreachable("gone, by a rule"), times=1)
+        serial = place.engine.hurry()
+        await trio.testing.wait_all_tasks_blocked()  # that failed, and is tried again later
+        await place.unlink("dies")
+        place.engine.hurry()
+        with trio.fail_after(10):
+            await place.engine.pusher.wait_saved(serial)
