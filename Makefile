@@ -39,9 +39,8 @@ check: $(PROJECT_STAMP)  ## format, lint, types, layers: what needs no run
 bench: $(PROJECT_STAMP)  ## speed and memory beside their targets; ONLY=name, JSON=file
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 
-soak: $(PROJECT_STAMP)  ## fuzz for hours what reads the bucket; EXAMPLES=a million for each test
-	@BLOBFS_SOAK_EXAMPLES=$(or $(EXAMPLES),1000000) $(BIN)/python -m pytest -o faulthandler_timeout=0 \
-		tests/formats/test_fuzz.py $(ARGS)
+soak: $(PROJECT_STAMP)  ## the long tests; ONLY="fio stress python fuzz", STRESS_S, EXAMPLES
+	@scripts/soak.sh $(ONLY)
 
 format: $(PROJECT_STAMP)  ## bring the sources into shape
 	@$(BIN)/ruff format $(PYTHON_SOURCES)
