@@ -50,7 +50,7 @@ async def find_volume(store: Store, state_dir: Path, env: Env) -> tuple[Volume, 
     if found is not None:
         if bound not in (None, found.info.id):
             was_only_planned = planned is not None and planned.info.id == bound
-            await _leave_other_volume(state_dir, keep_journal=was_only_planned)
+            await leave_other_volume(state_dir, keep_journal=was_only_planned)
         elif planned is not None:
             await forget_plan(state_dir)
         return found, True
@@ -132,7 +132,7 @@ async def why_read_only(
     return None
 
 
-async def _leave_other_volume(state_dir: Path, *, keep_journal: bool) -> None:
+async def leave_other_volume(state_dir: Path, *, keep_journal: bool) -> None:
     """Set the state of another volume aside, unless something of it is unsaved (S1)."""
     names = [TREE, PLANNED]
     if not keep_journal:

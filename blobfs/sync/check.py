@@ -20,9 +20,10 @@ from blobfs.model.chain import Landed
 from blobfs.stores.base import Store
 from blobfs.sync.check_files import FileCheck
 from blobfs.sync.check_local import Kept, Shown, open_kept, rebuild
-from blobfs.sync.check_log import LogCheck, list_all
+from blobfs.sync.check_log import LogCheck
 from blobfs.sync.check_packs import Packs, Progress, find_packs, read_packs
 from blobfs.sync.check_report import CheckReport, Findings
+from blobfs.sync.slots import list_all
 from blobfs.types import Seq
 from blobfs.volume.presence import Volume, look
 from blobfs.volume.tree import Tree, open_tree

@@ -6,16 +6,17 @@ all packs that commits name are known. What lies behind cannot be replayed any m
 Concurrency: slots are read side by side, and taken in one after the other.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
 from blobfs.errors import Damaged, NotFound
-from blobfs.formats.keys import LOG, log_key, parse_log_key
+from blobfs.formats.keys import log_key
 from blobfs.model.chain import Landed, Position, follow
 from blobfs.stores.base import Store
 from blobfs.sync.check_report import Findings
-from blobfs.types import ObjectInfo, PackName, Seq
+from blobfs.sync.slots import last_slot
+from blobfs.types import PackName, Seq
 from blobfs.volume.log_entries import open_entry
 from blobfs.volume.tree import Tree
 
@@ -57,7 +58,7 @@ class LogCheck:
             Unsupported: a newer version of blobfs wrote one.
             BlobfsError: the store failed us.
         """
-        self.tip = await _last_slot(self._store, self._findings)
+        self.tip = await last_slot(self._store, self._note_odd)
         self._reached()
         for first in range(1, self.tip + 1, ENTRIES_AT_ONCE):
             numbers = range(first, min(first + ENTRIES_AT_ONCE, self.tip + 1))
@@ -70,6 +71,9 @@ class LogCheck:
                 f"commits behind {last} cannot be replayed from the bucket alone: only what was "
                 f"committed up to {last} was checked file by file"
             )
+
+    def _note_odd(self, key: str) -> None:
+        self._findings.notes.append(f"this is no commit's name: {key!r}")
 
     async def _open(self, numbers: range) -> dict[int, Landed | Damaged]:
         found: dict[int, Landed | Damaged] = {}
@@ -138,25 +142,3 @@ class LogCheck:
     def _reached(self) -> None:
         if (stop := self._stops.get(self._tree.position.seq)) is not None:
             stop()
-
-
-async def list_all(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
-    """Yield all objects below a prefix."""
-    token: str | None = None
-    while True:
-        page = await store.list(prefix, token=token)
-        for found in page.objects:
-            yield found
-        if (token := page.next_token) is None:
-            return
-
-
-async def _last_slot(store: Store, findings: Findings) -> Seq:
-    last = Seq(0)
-    async for found in list_all(store, LOG):
-        seq = parse_log_key(found.key)
-        if seq is None:
-            findings.notes.append(f"this is no commit's name: {found.key!r}")
-        else:
-            last = max(last, seq)
-    return last

@@ -13,8 +13,8 @@ from blobfs.formats.chunk import Buffer, decode_frame
 from blobfs.formats.keys import PACKS, pack_key, parse_pack_key
 from blobfs.formats.pack import PackedChunk, decode_directory, verify_name
 from blobfs.stores.base import Store
-from blobfs.sync.check_log import list_all
 from blobfs.sync.check_report import Affected, Findings
+from blobfs.sync.slots import list_all
 from blobfs.types import PackName
 
 PARALLEL = 4

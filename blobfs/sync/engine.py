@@ -215,7 +215,12 @@ class _Parts:
         self._contents = Contents(reading)
         self._settling = Settling(settle_s=options.settle_s, on_closed=self._note_closed)
         self._uploads = Uploads(unsaved, tree)
-        places = StagePlaces(self._uploads.look_up, self._uploads.note_sent, reading.chunks.keep)
+        places = StagePlaces(
+            self._uploads.look_up,
+            self._uploads.note_sent,
+            reading.chunks.keep,
+            compress=volume.info.compression != "none",
+        )
         self._stager = Stager(bucket.store, env, reading.budget, places)
         self.ahead = Ahead(
             unsaved, tree, self._contents, self._stager, self._settling, self._create

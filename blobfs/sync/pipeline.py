@@ -49,6 +49,8 @@ class StagePlaces:
     """A pack is in the store; a kill from now on must not send its chunks again."""
     keep: Callable[[ChunkId, Buffer], None]
     """The plain bytes of a new chunk, for the disk cache, if it has room to take them."""
+    compress: bool = True
+    """Whether the volume wants its frames compressed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,7 +114,7 @@ class Run:
         for chunk, each in zip(chunks, data, strict=True):
             self._enter(batch, chunk, each)
         del data
-        if batch.new:
+        if batch.new and self._places.compress:
             batch.new = await self._in_thread(_encode, batch.new)
         batch.ready.set()
         self._under_way.release_on_behalf_of(batch)
