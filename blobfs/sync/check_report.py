@@ -47,6 +47,10 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     def is_bucket_whole(self) -> bool:
         return all(damage.kind == "local" for damage in self.damages)
 
+    @property
+    def has_local_damage(self) -> bool:
+        return any(damage.kind == "local" for damage in self.damages)
+
 
 @dataclass(slots=True)
 class Affected:

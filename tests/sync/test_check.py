@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from blobfs.cache.lock import hold_folder
 from blobfs.database import Sync, open_database
 from blobfs.env import Env
-from blobfs.errors import Damaged, NotFound, Unsupported
+from blobfs.errors import Damaged, InUse, NotFound, Unsupported
 from blobfs.formats.commit import Counters, Entry, SetContent
 from blobfs.formats.entry import decode_entry, encode_entry
 from blobfs.formats.head import Head, encode_head
@@ -19,6 +20,7 @@ from blobfs.formats.rows import Extents
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.binding import TREE
 from blobfs.sync.check import Checked, CheckOptions, check, repair
+from blobfs.sync.check_here import Here, Outcome, Repair, check_here
 from blobfs.sync.check_local import Shown
 from blobfs.sync.check_report import CheckReport, Damage, shown_path
 from blobfs.types import PackName, Seq
@@ -386,6 +388,50 @@ class TestThisMachine:
             Shown(Seq(9), state.chain, state.counters),
         ):
             assert len((await look(store, tmp_path, shown=wrong)).damages) == 1
+
+
+class TestHere:
+    """The state folder is held, and touched only when that was asked for."""
+
+    async def run(self, store: MemoryStore, state: Path, when: Repair = "never") -> Outcome:
+        return await check_here(
+            store, Here(state, None), Env(), read_data=False, when=when, progress=lambda *_: None
+        )
+
+    async def test_repair_is_what_was_asked_for(self, store: MemoryStore, tmp_path: Path) -> None:
+        """Looking would change, or changing would do nothing."""
+        state = tmp_path / "state"
+        await tamper(state)
+        assert (await self.run(store, state)).repaired_to is None
+        assert (await self.run(store, state)).report.has_local_damage
+        assert (await self.run(store, state, "damaged")).repaired_to == 3
+        again = await self.run(store, state, "damaged")
+        assert (again.report.damages, again.repaired_to) == ((), None)
+        assert (await self.run(store, state, "always")).repaired_to == 3
+
+    async def test_a_machine_without_state_gets_none(
+        self, store: MemoryStore, tmp_path: Path
+    ) -> None:
+        """A look at a bucket would leave folders behind."""
+        fresh = tmp_path / "fresh"
+        await self.run(store, fresh, "damaged")
+        assert not fresh.exists()
+        assert (await self.run(store, fresh, "always")).repaired_to == 3
+
+    async def test_what_is_in_use_is_left_alone(self, store: MemoryStore, tmp_path: Path) -> None:
+        """A daemon would lose the tree under its feet."""
+        with hold_folder(tmp_path / "state"), pytest.raises(InUse):
+            await self.run(store, tmp_path / "state")
+        shown = Shown(Seq(0), bytes(32), Counters(0, 0, bytes(16)))
+        with pytest.raises(InUse, match="it is mounted"):
+            await check_here(
+                store,
+                Here(tmp_path / "state", shown),
+                Env(),
+                read_data=False,
+                when="always",
+                progress=lambda *_: None,
+            )
 
 
 async def tamper(state: Path) -> None:
