@@ -185,22 +185,38 @@ class Taken:
         below: Sequence[Sequence[Buffer | None]],
     ) -> list[Buffer]:
         """Put the bytes of each span together, on a worker thread."""
+        unsaved = iter(self._unsaved_bytes(plans))
         whole: list[Buffer] = []
-        for (inode, plan), found in zip(plans, below, strict=True):
-            parts = [
-                self._part(inode, part) if bytes_below is None else bytes_below
-                for part, bytes_below in zip(plan, found, strict=True)
-            ]
+        for (_, plan), found in zip(plans, below, strict=True):
+            parts: list[Buffer] = []
+            for part, bytes_below in zip(plan, found, strict=True):
+                if isinstance(part, Piece):
+                    parts.append(next(unsaved))
+                else:
+                    parts.append(bytes(len(part.span)) if bytes_below is None else bytes_below)
             whole.append(parts[0] if len(parts) == 1 else b"".join(parts))
         return whole
 
-    def _part(self, inode: InodeNo, part: ReadPart) -> Buffer:
-        if not isinstance(part, Piece):
-            return bytes(len(part.span))
+    def _unsaved_bytes(
+        self, plans: Sequence[tuple[InodeNo, Sequence[ReadPart]]]
+    ) -> Sequence[Buffer]:
+        """Return the bytes of all unsaved pieces of `plans`, in order."""
         try:
-            return self.unsaved.read_now(part)
+            return self.unsaved.read_now([part for _, plan in plans for part in _pieces(plan)])
+        except Damaged:
+            for inode, plan in plans:
+                self._check_readable(inode, plan)
+            raise
+
+    def _check_readable(self, inode: InodeNo, plan: Sequence[ReadPart]) -> None:
+        try:
+            self.unsaved.read_now(list(_pieces(plan)))
         except Damaged as error:
             raise Unreadable(inode, f"{error} inode={inode}") from error
+
+
+def _pieces(plan: Sequence[ReadPart]) -> Iterator[Piece]:
+    return (part for part in plan if isinstance(part, Piece))
 
 
 def take(snapshot: Snapshot, unsaved: Unsaved, contents: Contents, rows: Rows) -> Taken:

@@ -12,7 +12,7 @@ worker threads. A segment that is pinned is not removed.
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from blobfs.env import Env
 from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.spans import Piece, Written
 from blobfs.types import KIB, MIB, Serial
-from blobfs.volume.journal_payloads import read_piece, read_piece_if_cached
+from blobfs.volume.journal_payloads import read_piece, read_piece_if_cached, read_pieces
 from blobfs.volume.journal_records import (
     HEADER_BYTES,
     Body,
@@ -215,13 +215,13 @@ class Journal:
         with self.pinned():
             return await trio.to_thread.run_sync(read_piece, self._files, piece)
 
-    def read_now(self, piece: Piece) -> bytes | memoryview:
-        """Return the bytes of `piece`, verified: blocking, on any thread, while it is pinned.
+    def read_now(self, pieces: Sequence[Piece]) -> list[bytes | memoryview]:
+        """Return the bytes of each, verified: blocking, on any thread, while they are pinned.
 
         Raises:
             Damaged: they are not what was written.
         """
-        return read_piece(self._files, piece)
+        return read_pieces(self._files, pieces)
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:

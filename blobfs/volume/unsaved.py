@@ -9,7 +9,7 @@ as it is. Whoever takes in bytes awaits `wait_for_room` first, and plans after i
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -292,13 +292,13 @@ class Unsaved:
         with self._state.flying(covered), self._journal.pinned():
             yield Snapshot(covered, taken, names, spans)
 
-    def read_now(self, piece: Piece) -> bytes | memoryview:
-        """Return the bytes of a piece of a snapshot, verified: blocking, on a worker thread.
+    def read_now(self, pieces: Sequence[Piece]) -> list[bytes | memoryview]:
+        """Return the bytes of pieces of a snapshot, verified: blocking, on a worker thread.
 
         Raises:
-            Damaged: they cannot be read back.
+            Damaged: some of them cannot be read back.
         """
-        return self._journal.read_now(piece)
+        return self._journal.read_now(pieces)
 
     @property
     def intent(self) -> Intent | None:

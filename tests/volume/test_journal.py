@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +54,22 @@ class TestReading:
             written = write(journal, data, start=1000)
             piece = Piece(1000 + start, 1000 + stop, written)
             assert await journal.read(piece) == data[start:stop]
-            assert journal.read_now(piece) == data[start:stop]
+            assert journal.read_now([piece]) == [data[start:stop]]
+
+    async def test_many_pieces_come_back_each_as_it_was(self, tmp_path: Path) -> None:
+        """What is read together to be saved would be saved under another file's name."""
+        chance = random.Random(5)
+        async with open_journal(tmp_path, Env(), lambda _: None) as journal:
+            data = [chance.randbytes(chance.randrange(1, 100_000)) for _ in range(60)]
+            written = [write(journal, each, start=1000) for each in data]
+            numbers = sorted(chance.choices(range(60), k=80)) + chance.sample(range(60), 20)
+            pieces, expected = [], []
+            for number in numbers:
+                start = chance.randrange(len(data[number]))
+                stop = chance.randint(start + 1, len(data[number]))
+                pieces.append(Piece(1000 + start, 1000 + stop, written[number]))
+                expected.append(data[number][start:stop])
+            assert journal.read_now(pieces) == expected
 
     async def test_damage_costs_its_block_alone(self, tmp_path: Path) -> None:
         """One bad sector would cost a megabyte, or be read as what was written (P6)."""

@@ -261,7 +261,7 @@ class TestCommits:
                     await unsaved._cleaner.clean(pressed=True)
                 assert unsaved._journal.segments == 1
                 (piece,) = taken.spans[FILE]
-                read = await trio.to_thread.run_sync(unsaved.read_now, piece)
+                (read,) = await trio.to_thread.run_sync(unsaved.read_now, [piece])
                 assert read == b"x" * 5000
             assert unsaved._journal._files.numbers() == list(unsaved._journal._ends)
 
