@@ -22,7 +22,7 @@ another try may help; the message carries the detail, values last.
 
 Exit codes: 0 done, 1 kept free for "something is unsaved", 2 usage, 3 not found,
 4 access denied, 5 unreachable, 6 in use, 7 changed meanwhile, 8 this machine lacks
-something, 70 a fault in blobfs itself.
+something, 9 `check` found damage, 70 a fault in blobfs itself.
 """
 
 import errno as _errno

@@ -14,7 +14,7 @@ import click
 from blobfs import __version__
 from blobfs.errors import BlobfsError
 
-_COMMANDS = ("mount", "status", "sync", "unmount")
+_COMMANDS = ("mount", "status", "sync", "unmount", "init", "log", "check")
 _ALIASES = {"umount": "unmount"}
 
 _INTERRUPTED = 130
@@ -59,12 +59,17 @@ def main() -> None:
     \b
     Example:
       mkdir ~/data
-      blobfs mount s3://my-bucket ~/data --read-only
-      ls ~/data
+      blobfs mount s3://my-bucket ~/data
+      cp -r photos ~/data/
+      blobfs sync ~/data
       blobfs unmount ~/data
 
+    What is written is on this machine's disk first, and in the bucket moments later: `status`
+    tells whether it is, `sync` waits for it. Without a first write, no bucket is changed.
+
     Exit codes: 0 done, 2 wrong usage, 3 not found, 4 access denied, 5 no answer, 6 in use,
-    7 changed meanwhile, 8 this machine lacks something, 70 a fault in blobfs itself.
+    7 changed meanwhile, 8 this machine lacks something, 9 `check` found damage, 70 a fault in
+    blobfs itself.
     """
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from blobfs.cli import daemon, preflight
+from blobfs.cli.target import named_source
 from blobfs.config import MountSettings, choose_settings, settings_for
 from blobfs.errors import UsageError
-from blobfs.stores.opening import Source, StoreOptions, parse_source
 
 
 @click.command(name="mount", context_settings={"max_content_width": 80})
@@ -46,12 +46,13 @@ def command(source: str, mountpoint: str, foreground: bool, **flags: str | bool 
 
     SOURCE is s3://bucket, az://container or file:///folder, each with an optional /prefix;
     a bare name is an S3 bucket. MOUNTPOINT is an empty folder. Nothing is downloaded until a
-    program reads it.
+    program reads it; what is written is saved moments later, see `blobfs sync`. A bucket is
+    changed by the first write, not by mounting it.
 
     \b
     Example:
       mkdir ~/data
-      blobfs mount s3://my-bucket/photos ~/data --read-only
+      blobfs mount s3://my-bucket/photos ~/data
 
     Logging in works as with the tools of AWS and Azure: environment variables, their
     configuration files, roles. Secrets are never flags. Each flag can be given as a variable
@@ -71,7 +72,7 @@ def _settings(
     """Check all that can be checked here, in the order in which users would fix it."""
     named = {name.replace("_", "-"): value for name, value in flags.items()}
     chosen = choose_settings(named, os.environ)
-    parsed = _unambiguous(source, chosen)
+    parsed = named_source(source, chosen)
     _refuse_contradiction(chosen)
     place = preflight.usable_mountpoint(mountpoint)
     settings = settings_for(
@@ -83,20 +84,6 @@ def _settings(
     if parsed.scheme == "file":
         preflight.check_outside(place, Path(parsed.place).resolve())
     return settings
-
-
-def _unambiguous(text: str, chosen: Mapping[str, Any]) -> Source:
-    if "://" not in text and Path(text).exists():
-        raise UsageError(
-            f"there is a folder of that name, and there may be a bucket. name={text!r}",
-            hint=f"write s3://{text} or file://{Path(text).absolute()}",
-        )
-    options = StoreOptions(
-        region=chosen.get("region"),
-        endpoint_url=chosen.get("endpoint_url"),
-        account=chosen.get("account"),
-    )
-    return parse_source(text, options, os.environ)
 
 
 def _refuse_contradiction(chosen: Mapping[str, Any]) -> None:
