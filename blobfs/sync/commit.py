@@ -31,6 +31,8 @@ from blobfs.formats.commit import (
     SetXattr,
     UsedPack,
 )
+from blobfs.formats.entry import decode_entry, entry_hash
+from blobfs.formats.keys import log_key
 from blobfs.model.chain import Landed
 from blobfs.model.changes import Covered, Intent, LocalDirent
 from blobfs.model.commit_outcome import Author, Outcome
@@ -103,7 +105,8 @@ class Committer:
             if tail.landed:
                 await self._take_in(tail.landed)
             if tail.is_tip:
-                return
+                break
+        await self._end_replayed()
 
     async def finish(self) -> None:
         """Find out what became of a commit whose outcome is not known, and end it.
@@ -202,9 +205,20 @@ class Committer:
         if own is None or own in foreign:
             self._unsaved.note_outcome(intent.seq, "void")
             return
-        named = [pack.name for pack in own.entry.packs]
-        self._unsaved.note_outcome(intent.seq, "landed", named)
-        await self._unsaved.clean(intent.covered)
+        await self._end_landed(intent, own.entry)
+
+    async def _end_replayed(self) -> None:
+        """Let go of what a commit covered that a killed daemon had replayed already (L6)."""
+        intent = self._unsaved.intent
+        last = self._tree.client(self._identity.client)
+        if intent is None or last is None or last.seq != intent.seq:
+            return
+        if last.hash == entry_hash(intent.entry):
+            entry = decode_entry(intent.entry, key=log_key(intent.seq))
+            await self._end_landed(intent, entry)
+
+    async def _end_landed(self, intent: Intent, entry: Entry) -> None:
+        await self._unsaved.clean_landed(intent, [pack.name for pack in entry.packs])
 
     def _is_foreign(self, landed: Landed) -> bool:
         author = self._identity.author_of(landed)

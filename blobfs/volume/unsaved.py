@@ -340,8 +340,17 @@ class Unsaved:
         Raises:
             LocalFault: the disk refused.
         """
-        self._note(Cleaned(self._env.now_ns(), covered))
-        self._env.crash_point("unsaved.cleaned")
+        self._forget(covered)
+        await self._cleaner.clean()
+
+    async def clean_landed(self, intent: Intent, packs: Collection[PackName]) -> None:
+        """Forget the rows that `intent` brought, and then it: its entry, which names `packs`, is
+        replayed. Killed between the two, the next run does both again.
+
+        Raises: as `clean`.
+        """
+        self._forget(intent.covered)
+        self.note_outcome(intent.seq, "landed", packs)
         await self._cleaner.clean()
 
     async def clean_when_due(self) -> None:
@@ -384,6 +393,10 @@ class Unsaved:
     def _size_of(self, inode: InodeNo) -> int:
         state = self._rows.inodes.get(inode)
         return 0 if state is None else _size(state.value)
+
+    def _forget(self, covered: Covered) -> None:
+        self._note(Cleaned(self._env.now_ns(), covered))
+        self._env.crash_point("unsaved.cleaned")
 
     def _note(self, body: PackUploaded | IntentNoted | OutcomeNoted | Cleaned) -> None:
         at = self._journal.append(body, urgent=True)

@@ -143,8 +143,11 @@ class OracleProgram:
     def seen(self) -> Seen:
         """Return what programs should see."""
         return {
-            path: _facts(thing.type | thing.mode, thing.nlink, thing.mtime_ns, thing.ctime_ns)
-            + (thing.content, tuple(sorted(thing.xattrs.items())))
+            path: (
+                *_facts(thing.type | thing.mode, thing.nlink, thing.mtime_ns, thing.ctime_ns),
+                thing.content,
+                tuple(sorted(thing.xattrs.items())),
+            )
             for path, thing in self.oracle.walk()
             if path
         }
@@ -160,10 +163,8 @@ async def seen(files: CoreFiles, folder: Path = ()) -> Seen:
         names = sorted(await files.listxattr(below))
         xattrs = tuple([(each.encode(), await files.getxattr(below, each)) for each in names])
         content = await _content(files, below, about.mode)
-        found[path] = _facts(about.mode, about.nlink, about.mtime_ns, about.ctime_ns) + (
-            content,
-            xattrs,
-        )
+        facts = _facts(about.mode, about.nlink, about.mtime_ns, about.ctime_ns)
+        found[path] = (*facts, content, xattrs)
         if about.is_folder:
             found |= await seen(files, path)
     return found
