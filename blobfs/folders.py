@@ -82,6 +82,33 @@ def make(folder: Path) -> Path:
     return folder
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Make `data` the content of a file: all of it or what was there, whatever ends this program.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    staged = path.with_name(path.name + ".new")
+    with staged.open("wb", buffering=0) as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    staged.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk: files that were made, renamed or removed.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def contains(folder: str, path: str) -> bool:
     """Return whether `path` is `folder` or lies below it, by their names alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -6,7 +6,6 @@ random id among others, waits on the local disk until then: unsaved changes alre
 Concurrency: one task at a time creates.
 """
 
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import Changed, Damaged, InUse, LocalFault, ReadOnly, Unsupported
+from blobfs.folders import replace_file
 from blobfs.formats.keys import volume_key
 from blobfs.formats.volume import VolumeInfo, decode_volume, encode_volume
 from blobfs.stores.base import Store
@@ -166,13 +166,7 @@ async def _load_plan(state_dir: Path) -> Volume | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, whatever happens to the power."""
-    staged = path.with_suffix(".new")
     try:
-        with staged.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        replace_file(path, data)
     except OSError as error:
         raise LocalFault(f"cannot write: {error.strerror}. path={str(path)!r}") from error

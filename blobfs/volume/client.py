@@ -6,7 +6,6 @@ are on disk before anything in the bucket depends on them.
 Concurrency: one task at a time changes an identity: the one that commits.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import Changed, LocalFault
+from blobfs.folders import replace_file, sync_folder
 from blobfs.model.chain import Landed
 from blobfs.model.commit_outcome import Author, Authored, author_of
 from blobfs.types import ClientId
@@ -154,15 +154,8 @@ async def _save(folder: Path, saved: _Saved) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file, whole or not at all, whatever happens to the power."""
-    staged = path.with_suffix(".new")
     try:
-        with staged.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-        _sync_folder(path.parent)
+        replace_file(path, data)
     except OSError as error:
         raise LocalFault(f"cannot write: {error.strerror}. path={str(path)!r}") from error
 
@@ -173,14 +166,6 @@ def _move(folder: Path, aside: Path, names: Iterable[str]) -> None:
         for name in names:
             if (folder / name).exists():
                 (folder / name).rename(aside / name)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         raise LocalFault(f"cannot move: {error.strerror}. path={str(folder)!r}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -79,7 +79,7 @@ class TestIdentity:
         self, tmp_path: Path, identity: Identity
     ) -> None:
         """What is not on disk must not be relied on (L2)."""
-        (tmp_path / "client.new").mkdir()
+        (tmp_path / "client.json.new").mkdir()
         with pytest.raises(LocalFault, match="cannot write"):
             await identity.note_attempt(1, HASH)
         assert identity.last.counter == 0
