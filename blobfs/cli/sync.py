@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from blobfs.cli.status import require_mount
-from blobfs.cli.text import count, size
+from blobfs.cli.text import entries, size, unsaved_words
 from blobfs.control.client import request_sync
 from blobfs.control.messages import SyncReply
 from blobfs.control.registry import Registration, registrations
@@ -67,7 +67,7 @@ def _sync(runtime: Path, mount: Registration, *, quiet: bool) -> SyncDocument:
     first = request_sync(runtime, mount)
     with click.progressbar(
         length=max(1, first.unsaved.bytes),
-        label=f"saving {count(first.unsaved.files, 'file')}",
+        label=f"saving {entries(first.unsaved.files)}",
         show_percent=True,
         hidden=quiet or first.done or not sys.stdout.isatty(),
     ) as bar:
@@ -115,7 +115,7 @@ def _progress(reply: SyncReply) -> tuple[int, int, int]:
 
 def _stuck(mount: Registration, reply: SyncReply) -> Unreachable:
     why = f": {reply.unsaved.problem}" if reply.unsaved.problem else ""
-    left = f"{count(reply.unsaved.files, 'file')}, {size(reply.unsaved.bytes)}"
+    left = unsaved_words(reply.unsaved)
     return Unreachable(
         f"saving does not get on{why}. mountpoint={mount.mountpoint!r} unsaved={left!r}",
         hint="nothing is lost: it stays on this machine, and is saved when the bucket answers",
@@ -125,5 +125,5 @@ def _stuck(mount: Registration, reply: SyncReply) -> Unreachable:
 def _said(done: SyncDocument) -> str:
     if not done.saved_files:
         return f"everything is saved (commit {done.seq})"
-    saved = f"saved {count(done.saved_files, 'file')}, {size(done.saved_bytes)}"
+    saved = f"saved {entries(done.saved_files)}, {size(done.saved_bytes)}"
     return f"{saved} in {done.took_s:.1f} s (commit {done.seq})"

@@ -42,9 +42,14 @@ def duration(seconds: float) -> str:
     return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2])
 
 
+def entries(number: int) -> str:
+    """Write a number of what directories hold, directories included: what saving counts."""
+    return "1 file or folder" if number == 1 else f"{number:,} files and folders"
+
+
 def unsaved_words(unsaved: UnsavedStatus) -> str:
-    """Say how much is on this machine alone: `2 files, 1.5 MiB`."""
-    return f"{count(unsaved.files, 'file')}, {size(unsaved.bytes)}"
+    """Say how much is on this machine alone: `2 files and folders, 1.5 MiB`."""
+    return f"{entries(unsaved.files)}, {size(unsaved.bytes)}"
 
 
 def mount_lines(mount: MountStatus) -> Iterator[str]:
@@ -85,11 +90,13 @@ def _saving(mount: MountStatus) -> Iterator[tuple[str, str]]:
 
 
 def _unsaved(unsaved: UnsavedStatus) -> Iterator[tuple[str, str]]:
-    waiting = f", the oldest for {duration(unsaved.oldest_s)}" if unsaved.oldest_s >= 1 else ""
+    waiting = ""
+    if unsaved.oldest_s >= 1:
+        waiting = ", the oldest " + _unbroken(f"for {duration(unsaved.oldest_s)}")
     verb = "is" if unsaved.files == 1 else "are"
-    yield "unsaved", f"{unsaved_words(unsaved)} {verb} not saved yet{waiting}"
+    yield from _wrapped("unsaved", f"{unsaved_words(unsaved)} {verb} not saved yet{waiting}")
     if unsaved.uploading_files:
-        yield "", f"{count(unsaved.uploading_files, 'file')} under way"
+        yield "", f"{entries(unsaved.uploading_files)} under way"
     if unsaved.problem is not None:
         yield from _wrapped("", f"saving does not get on: {unsaved.problem}")
 
@@ -130,15 +137,20 @@ def _store(store: StoreStatus) -> Iterator[tuple[str, str]]:
 def _latency(store: StoreStatus) -> Iterator[tuple[str, str]]:
     """Yield what half of the requests and what 99 of 100 took at most, class by class."""
     took = [
-        f"{kind}\N{NO-BREAK SPACE}{1000 * found.p50_s:.0f}/{1000 * found.p99_s:.0f}"
+        _unbroken(f"{kind} {1000 * found.p50_s:.0f}/{1000 * found.p99_s:.0f}")
         for kind, found in store.latency.items()
     ]
     if took:
         yield from _wrapped("latency", f"p50/p99 in ms: {', '.join(took)}")
 
 
+def _unbroken(text: str) -> str:
+    """Return the text in such a way that `_wrapped` keeps it on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _wrapped(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """Yield a text of any length on lines of its own; no-break spaces hold words together."""
+    """Yield a text of any length on lines of its own."""
     for each, line in zip(chain([name], repeat("")), wrap(text, COLUMNS), strict=False):
         yield each, line.replace("\N{NO-BREAK SPACE}", " ")
 

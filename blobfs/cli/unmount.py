@@ -55,7 +55,7 @@ def command(mountpoint: str, force: bool) -> None:
     click.echo(f"unmounted {mount.mountpoint}")
     if before.unsaved is not None and not before.safe:
         said = unsaved_words(before.unsaved)
-        click.echo(f"{said} on this machine alone: safe here, and saved by the next mount")
+        click.echo(f"unsaved: {said}; safe here, saved by the next mount")
 
 
 def _end_politely(runtime: Path, mount: Registration) -> None:

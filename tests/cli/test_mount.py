@@ -45,16 +45,16 @@ def test_what_cannot_be_written_and_what_is_not_saved_is_said(home: Home) -> Non
     shown = home.blobfs("status").stdout.splitlines()
     assert shown[1:4] == [
         "  read-only because the store said so",
-        "  unsaved   2 files, 300 B are not saved yet, the oldest for 5 s",
+        "  unsaved   2 files and folders, 300 B are not saved yet, the oldest for 5 s",
         "            saving does not get on: no answer",
     ]
     ended = home.blobfs("unmount", "data")
     assert ended.stdout.splitlines() == [
         f"unmounted {home.mountpoint}",
-        "2 files, 300 B on this machine alone: safe here, and saved by the next mount",
+        "unsaved: 2 files and folders, 300 B; safe here, saved by the next mount",
     ]
     assert home.blobfs("mount", "s3://bucket", "data", mode="unsaved").returncode == 0
-    assert "on this machine alone" in home.blobfs("unmount", "--force", "data").stdout
+    assert "unsaved: 2 files" in home.blobfs("unmount", "--force", "data").stdout
     assert home.leftovers() == []
 
 

@@ -93,11 +93,12 @@ def test_what_is_not_saved_is_said_and_why() -> None:
         damaged=("inode=7 start=0",),
     )
     lines = shown(read_only=False, unsaved=unsaved, safe=False, seq=0).splitlines()
-    assert lines[1:3] == [
-        "  unsaved   3 files, 12.0 MiB are not saved yet, the oldest for 2 min 5 s",
-        "            2 files under way",
+    assert lines[1:4] == [
+        "  unsaved   3 files and folders, 12.0 MiB are not saved yet, the oldest",
+        "            for 2 min 5 s",
+        "            2 files and folders under way",
     ]
-    assert lines[3].startswith("            saving does not get on: no answer within 30 s.")
+    assert lines[4].startswith("            saving does not get on: no answer within 30 s.")
     assert "  lost      this machine's disk lost unsaved data: inode=7 start=0" in lines
     assert all(len(line) <= 80 for line in lines)
     assert not any("volume" in line for line in lines)

@@ -71,8 +71,8 @@ def test_what_stays_unsaved_is_said_at_unmount(tmp_path: Path) -> None:
     (mountpoint / "film").write_bytes(bytes(FILE_BYTES))
     assert "not saved yet" in home.run("status").stdout
     ended = home.run("unmount", mountpoint).stdout
-    assert "on this machine alone: safe here, and saved by the next mount" in ended
+    assert "300.0 KiB; safe here, saved by the next mount" in ended
     assert list(folder.iterdir()) == []
     home.run("mount", f"file://{folder}", mountpoint)
     home.run("sync", mountpoint)
-    assert "on this machine alone" not in home.run("unmount", mountpoint).stdout
+    assert "unsaved" not in home.run("unmount", mountpoint).stdout
