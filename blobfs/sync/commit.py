@@ -41,6 +41,7 @@ from blobfs.types import InodeNo, PackName, Seq
 from blobfs.volume.client import Identity
 from blobfs.volume.log import Log
 from blobfs.volume.membership import Membership
+from blobfs.volume.orphans import Orphans
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 
@@ -77,6 +78,7 @@ class Committer:
         tree: Tree,
         log: Log,
         unsaved: Unsaved,
+        orphans: Orphans,
         identity: Identity,
         membership: Membership,
         save_blocks: SaveBlocks,
@@ -86,6 +88,7 @@ class Committer:
         self._tree = tree
         self._log = log
         self._unsaved = unsaved
+        self._orphans = orphans
         self._identity = identity
         self._membership = membership
         self._save_blocks = save_blocks
@@ -196,6 +199,7 @@ class Committer:
         if foreign:
             self._membership.note_other()
         self._refuse_contested(foreign)
+        self._orphans.note_before_replay()
         await self._tree.replay(landed)
         self._env.crash_point("commit.replayed")
         intent = self._unsaved.intent

@@ -48,6 +48,7 @@ from blobfs.volume.creation import refuse_nested
 from blobfs.volume.log import Log
 from blobfs.volume.membership import Membership
 from blobfs.volume.namespace_numbers import Numbers, last_used
+from blobfs.volume.orphans import Orphans
 from blobfs.volume.presence import Volume
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.unsaved import Unsaved, open_unsaved
@@ -101,6 +102,7 @@ class Engine:
 
     tree: Tree
     unsaved: Unsaved
+    orphans: Orphans
     contents: Contents
     numbers: Numbers
     settling: Settling
@@ -212,6 +214,7 @@ class _Parts:
         self._identity = identity
         self._tree = tree
         self._unsaved = unsaved
+        self._orphans = Orphans(tree.inode)
         self._contents = Contents(reading)
         self._settling = Settling(settle_s=options.settle_s, on_closed=self._note_closed)
         self._uploads = Uploads(unsaved, tree)
@@ -230,6 +233,7 @@ class _Parts:
             tree=tree,
             log=Log(bucket.store, env, identity.client),
             unsaved=unsaved,
+            orphans=self._orphans,
             identity=identity,
             membership=Membership(
                 bucket.store,
@@ -249,6 +253,7 @@ class _Parts:
         return Engine(
             tree=self._tree,
             unsaved=self._unsaved,
+            orphans=self._orphans,
             contents=self._contents,
             numbers=self._numbers(),
             settling=self._settling,

@@ -43,7 +43,9 @@ def make_vfs(
         read_only=engine.is_read_only,
     )
     atimes = AccessTimes()
-    volume = VolumeFiles(namespace, engine.unsaved, engine.contents, engine.settling, atimes, env)
+    volume = VolumeFiles(
+        namespace, engine.unsaved, engine.orphans, engine.contents, engine.settling, atimes, env
+    )
     files = Files(
         NativeFiles(native, reading, atimes, env), volume, sync_for(engine, durability, deadline_s)
     )

@@ -17,6 +17,7 @@ from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.attributes import BadHandle, state_of
 from blobfs.volume.content import ContentReader, Contents
 from blobfs.volume.namespace import Namespace
+from blobfs.volume.orphans import Orphans
 from blobfs.volume.unsaved import Unsaved
 
 
@@ -27,6 +28,7 @@ class VolumeFiles:
         self,
         namespace: Namespace,
         unsaved: Unsaved,
+        orphans: Orphans,
         contents: Contents,
         settling: Settling,
         atimes: AccessTimes,
@@ -34,11 +36,11 @@ class VolumeFiles:
     ) -> None:
         self._namespace = namespace
         self._unsaved = unsaved
+        self._orphans = orphans
         self._contents = contents
         self._settling = settling
         self._atimes = atimes
         self._env = env
-        self._removed: dict[InodeNo, InodeRow | None] = {}
 
     def open(self, node: Node, *, for_writing: bool) -> "VolumeFile":
         """Open a file. It costs no request."""
@@ -63,7 +65,7 @@ class VolumeFiles:
         plan = spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
         base = None
         if any(isinstance(part, FromBase) for part in plan):
-            base = file.follow(committed or self._committed(inode), self._contents)
+            base = file.follow(committed or self._orphans.committed(inode), self._contents)
         with self._unsaved.pinned():
             parts = [await self._read_part(part, base) for part in plan]
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -73,16 +75,16 @@ class VolumeFiles:
 
         The log forgets it with the next commit; its unsaved bytes lie over what it was just now.
         """
-        self._removed.setdefault(inode, self._namespace.committed(inode))
+        self._orphans.hold(inode)
 
     def note_dropped(self, inode: InodeNo) -> None:
         """Forget a file that nobody holds any more."""
-        self._removed.pop(inode, None)
+        self._orphans.drop(inode)
         self._settling.saved(inode)
 
     async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
         """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
-        row = self._committed(inode)
+        row = self._orphans.committed(inode)
         if name == b"cached_bytes":
             return b"%d" % (0 if row is None else await self._contents.cached_bytes(row.content))
         if name != b"state":
@@ -113,11 +115,6 @@ class VolumeFiles:
             if committed is not None:
                 return as_local(committed), committed
         return self._namespace.node(inode).row, None
-
-    def _committed(self, inode: InodeNo) -> InodeRow | None:
-        if inode in self._removed:
-            return self._removed[inode]
-        return self._namespace.committed(inode)
 
     async def _read_part(self, part: ReadPart, base: ContentReader | None) -> bytes | memoryview:
         if isinstance(part, Piece):
