@@ -95,7 +95,7 @@ async def repair(store: Store, checked: Checked, state_dir: Path, env: Env) -> S
         Changed: the state is of another volume.
         BlobfsError: store or disk failed us.
     """
-    if any(damage.kind in ("volume", "log", "tree") for damage in checked.report.damages):
+    if any(damage.kind in ("volume", "log") for damage in checked.report.damages):
         raise Damaged(
             f"the bucket's log is damaged, so the local state is left as it is. "
             f"path={str(state_dir)!r}",

@@ -8,7 +8,7 @@ import msgspec
 
 MOST_FILES_NAMED = 20
 
-Kind = Literal["volume", "log", "tree", "pack", "file", "client", "local"]
+Kind = Literal["volume", "log", "pack", "file", "client", "local"]
 """Where the damage is: `local` is this machine's state, all others are the bucket."""
 
 

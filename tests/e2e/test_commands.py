@@ -75,4 +75,4 @@ def test_what_stays_unsaved_is_said_at_unmount(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
     home.run("mount", f"file://{folder}", mountpoint)
     home.run("sync", mountpoint)
-    assert "unsaved" not in home.run("unmount", mountpoint).stdout
+    assert "unsaved: " not in home.run("unmount", mountpoint).stdout
