@@ -19,6 +19,7 @@ import trio
 
 from blobfs.cache.index import BlockId
 from blobfs.cache.source import BLOCK_BYTES, MOST_RUN_BLOCKS, NUMBER_BYTES, Source
+from blobfs.cache.windows import PackWindows
 from blobfs.errors import Damaged, NotFound
 from blobfs.formats.chunk import Buffer, chunk_id, decode_frame
 from blobfs.formats.keys import pack_key
@@ -41,8 +42,9 @@ TRIES = 2
 class PackReader:
     """Fetches chunks from the packs of one volume."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, windows: PackWindows) -> None:
         self._store = store
+        self._windows = windows
         self._threads = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
 
     async def read(self, extents: Sequence[Extent]) -> list[Buffer]:
@@ -98,7 +100,7 @@ class PackReader:
     ) -> T:
         is_small = sum(extent.length_bytes for extent in extents) < WORTH_A_THREAD_BYTES
         for left in reversed(range(TRIES)):
-            body = await self._fetch(extents)
+            body = await (self._fetch_small if is_small and left else self._fetch)(extents)
             try:
                 if is_small:
                     return decode(body, extents)
@@ -108,6 +110,10 @@ class PackReader:
                     key = pack_key(extents[0].pack)
                     raise Damaged(f"a pack is damaged. pack={key!r} ({error})") from error
         raise AssertionError("unreachable")
+
+    async def _fetch_small(self, extents: Sequence[Extent]) -> memoryview:
+        _, span = _request(extents)
+        return await self._windows.find(extents[0].pack, span) or await self._fetch(extents)
 
     async def _fetch(self, extents: Sequence[Extent]) -> memoryview:
         key, span = _request(extents)

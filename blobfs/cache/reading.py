@@ -20,6 +20,7 @@ from blobfs.cache.fetch import Fetcher, Flight
 from blobfs.cache.memory import MemoryBudget, Piece, PieceCache
 from blobfs.cache.prefetch import Prefetcher
 from blobfs.cache.source import BLOCK_BYTES, Source, source_of
+from blobfs.cache.windows import PackWindows
 from blobfs.env import Env
 from blobfs.errors import BlobfsError, Damaged
 from blobfs.model.readahead import MOST_STEP_BYTES, Stream, follow, refused, step_bytes, waited
@@ -309,9 +310,11 @@ async def open_reading(
                 async with trio.open_nursery() as flights:
                     fetcher = Fetcher(store, disk, pieces, buffers, flights, env)
                     prefetcher = Prefetcher(fetcher, flights)
-                    chunks = ChunkReading(PackReader(store), disk, pieces.budget)
+                    windows = PackWindows(store, pieces.budget)
+                    chunks = ChunkReading(PackReader(store, windows), disk, pieces.budget)
                     yield Reading(disk, pieces, fetcher, prefetcher, chunks, env)
                     flights.cancel_scope.cancel()
+                windows.close()
             finally:
                 with trio.move_on_after(CLOSING_S, shield=True):
                     await disk.wait_written()
