@@ -14,15 +14,16 @@ from pathlib import Path
 from blobfs.env import Env
 from blobfs.errors import Damaged, NotFound, Unsupported
 from blobfs.formats.client import decode_client
-from blobfs.formats.keys import CLIENTS, head_key, volume_key
+from blobfs.formats.keys import CLIENTS, head_key, log_key, volume_key
+from blobfs.formats.rows import Kind
 from blobfs.formats.volume import decode_volume
 from blobfs.model.chain import Landed
 from blobfs.stores.base import Store
-from blobfs.sync.check_files import FileCheck
+from blobfs.sync.check_files import FileCheck, walk
 from blobfs.sync.check_local import Kept, Shown, open_kept, rebuild
 from blobfs.sync.check_log import LogCheck
 from blobfs.sync.check_packs import Packs, Progress, find_packs, read_packs
-from blobfs.sync.check_report import CheckReport, Findings
+from blobfs.sync.check_report import Affected, CheckReport, Findings
 from blobfs.sync.slots import list_all
 from blobfs.types import Seq
 from blobfs.volume.presence import Volume, look
@@ -131,6 +132,7 @@ class _Check:
 
     async def run(self) -> None:
         await self._log.run()
+        self._name_broken()
         self._check_reached()
         self._packs = await find_packs(self._store, self._log.packs, self._findings)
         if self._options.read_data:
@@ -169,6 +171,21 @@ class _Check:
             compare = shown.compare
             stops[shown.seq] = lambda: compare(self._scratch, "the mount", self._findings)
         return stops
+
+    def _name_broken(self) -> None:
+        """Name the commits that are not right, with the files that they changed last.
+
+        Of those only this machine's tree tells, if it replayed them when they were right.
+        """
+        affected = {seq: Affected() for seq in self._log.broken}
+        tree = None if self._kept is None else self._kept.tree
+        if affected and tree is not None:
+            for path, row in walk(tree):
+                for seq in {row.seq, row.content_seq} & affected.keys():
+                    if row.kind is not Kind.FOLDER:
+                        affected[seq].add(path)
+        for seq, problem in self._log.broken.items():
+            self._findings.damaged("log", log_key(seq), problem, affected[seq])
 
     def _check_reached(self) -> None:
         """What this machine has seen has to be in the bucket."""

@@ -80,8 +80,11 @@ class Kept:
         if author is Author.MINE:
             self.own_seq = landed.entry.seq
         elif author is Author.COPY:
-            seq = landed.entry.seq
-            self._damaged(f"somebody else wrote commit {seq} under this client's id: a copy?")
+            problem = (
+                f"somebody else wrote commit {landed.entry.seq} under this client's id: this folder, "
+                "or another's, is a copy. Save what is unsaved elsewhere, and remove this one"
+            )
+            self.findings.damaged("identity", str(self.folder), problem)
 
     def _damaged(self, problem: str) -> None:
         self.findings.damaged("local", str(self.folder), problem)
@@ -100,7 +103,7 @@ async def open_kept(
         if await bound_volume(folder) is not None:
             kept.identity = await open_identity(folder, volume.info.id, env)
     except (Changed, LocalFault) as error:
-        findings.damaged("local", str(folder), str(error))
+        findings.damaged("identity", str(folder), str(error))
     async with AsyncExitStack() as stack:
         try:
             kept.tree = await stack.enter_async_context(

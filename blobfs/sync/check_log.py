@@ -47,7 +47,8 @@ class LogCheck:
         self._position: Position | None = tree.position
         """Where the next entry has to follow; None: nobody knows, for one is not right."""
         self.tip = Seq(0)
-        self.is_sound = True
+        self.broken: dict[Seq, str] = {}
+        """Commits that are not right, and why."""
         self.packs: dict[PackName, int] = {}
         """All that entries name, and the size that one says each has; 0 where none does."""
 
@@ -65,7 +66,7 @@ class LogCheck:
             found = await self._open(numbers)
             landed = [self._take(Seq(number), found[number]) for number in numbers]
             await self._replay([each for each in landed if each is not None])
-        if not self.is_sound:
+        if self.broken:
             last = self._tree.position.seq
             self._findings.notes.append(
                 f"commits behind {last} cannot be replayed from the bucket alone: only what was "
@@ -112,8 +113,7 @@ class LogCheck:
         return found
 
     def _break(self, seq: Seq, error: Damaged) -> None:
-        self._findings.damaged("log", log_key(seq), str(error))
-        self.is_sound = False
+        self.broken.setdefault(seq, str(error))
 
     async def _replay(self, landed: Sequence[Landed]) -> None:
         group: list[Landed] = []
@@ -134,7 +134,7 @@ class LogCheck:
             if len(group) > 1:
                 for each in group:
                     await self._apply([each])
-            elif self.is_sound:
+            elif not self.broken:  # what lies behind cannot be applied either, and that is all
                 self._break(group[0].entry.seq, error)
             return
         self._reached()

@@ -8,8 +8,9 @@ import msgspec
 
 MOST_FILES_NAMED = 20
 
-Kind = Literal["volume", "log", "pack", "file", "client", "local"]
-"""Where the damage is: `local` is this machine's state, all others are the bucket."""
+Kind = Literal["volume", "log", "pack", "file", "client", "local", "identity"]
+"""Where the damage is. `local` and `identity` are of this machine: what it keeps of the log, which
+can be made anew, and who it is to the others, which cannot. All others are of the bucket."""
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -45,11 +46,16 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_bucket_whole(self) -> bool:
-        return all(damage.kind == "local" for damage in self.damages)
+        return all(damage.kind in ("local", "identity") for damage in self.damages)
 
     @property
     def has_local_damage(self) -> bool:
+        """Whether what this machine keeps of the log is not right."""
         return any(damage.kind == "local" for damage in self.damages)
+
+    def is_well(self, *, repaired: bool) -> bool:
+        """Return whether nothing is damaged, now that local damage was `repaired`, or not."""
+        return all(damage.kind == "local" and repaired for damage in self.damages)
 
 
 @dataclass(slots=True)

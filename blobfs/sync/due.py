@@ -72,7 +72,7 @@ def choices(
     """
     inodes = {}
     for inode, state in view.inodes.items():
-        if _is_left_over(view, inode, state):
+        if is_left_over(view, inode, state):
             continue
         due_s = settling.due_s(inode, clock.since_s(state.since_ns))
         held = inode in unreadable or (not hurry and due_s > clock.now_s)
@@ -94,7 +94,7 @@ def due(
     """Decide whether to save now."""
     ready_bytes, first_s, next_s = 0, None, None
     for inode, state in view.inodes.items():
-        if inode in unreadable or _is_left_over(view, inode, state):
+        if inode in unreadable or is_left_over(view, inode, state):
             continue
         due_s = settling.due_s(inode, clock.since_s(state.since_ns))
         if due_s > clock.now_s:
@@ -128,7 +128,7 @@ def _choice(
     )
 
 
-def _is_left_over(view: UnsavedView, inode: InodeNo, state: InodeState) -> bool:
+def is_left_over(view: UnsavedView, inode: InodeNo, state: InodeState) -> bool:
     """Whether it is only kept for a program that has it open, without a name."""
     return _is_gone(state.value) and view.tree_inode(inode) is None
 

@@ -24,7 +24,7 @@ from blobfs.model.selection import Selection, select
 from blobfs.model.settling import Settling
 from blobfs.sync.ahead import Ahead
 from blobfs.sync.commit import Committer, Draft
-from blobfs.sync.due import Clock, UnsavedView, choices, due
+from blobfs.sync.due import Clock, UnsavedView, choices, due, is_left_over
 from blobfs.sync.snapshots import Contents, Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
 from blobfs.sync.uploads import Uploads
@@ -150,6 +150,7 @@ class Pusher:
         goal = self._goals.get(serial)
         if goal is not None:
             await goal.reached.wait()
+            self._goals.pop(serial, None)
 
     @property
     def is_clean(self) -> bool:
@@ -307,8 +308,8 @@ class Pusher:
 
     def _left_over(self) -> set[InodeNo]:
         """Return the inodes that only live on because a program has them open."""
-        inodes, _ = choices(self._view, self._settling, self._clock(), hurry=True)
-        return set(self._view.inodes) - set(inodes)
+        states = self._view.inodes.items()
+        return {inode for inode, state in states if is_left_over(self._view, inode, state)}
 
     def _clock(self) -> Clock:
         return Clock(self._env.now_ns(), self._env.monotonic_s())
