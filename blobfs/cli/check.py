@@ -77,9 +77,7 @@ def command(
         click.echo(msgspec.json.format(_encode(outcome), indent=2))
     else:
         click.echo("\n".join(_lines(outcome, target, read_data=read_data)))
-    is_well = outcome.report.is_bucket_whole and (
-        not outcome.report.has_local_damage or outcome.repaired_to is not None
-    )
+    is_well = outcome.report.is_well(repaired=outcome.repaired_to is not None)
     context.exit(0 if is_well else DAMAGE_FOUND)
 
 

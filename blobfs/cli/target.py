@@ -110,13 +110,14 @@ def run_on_store(target: Target, work: "Callable[[OpenedStore, Env], Awaitable[T
     try:
         return trio.run(run)
     except BaseExceptionGroup as group:
-        raise _first_of_ours(group) or group from group
+        raise _cause(group) or group from group
 
 
-def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> BlobfsError | None:
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """Return the first error in a group that the user is to be told of as it is."""
     for error in group.exceptions:
-        inner = _first_of_ours(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(inner, BlobfsError):
+        inner = _cause(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(inner, BlobfsError | KeyboardInterrupt):
             return inner
     return None
 

@@ -81,8 +81,8 @@ class Kept:
             self.own_seq = landed.entry.seq
         elif author is Author.COPY:
             problem = (
-                f"somebody else wrote commit {landed.entry.seq} under this client's id: this folder, "
-                "or another's, is a copy. Save what is unsaved elsewhere, and remove this one"
+                f"somebody else wrote commit {landed.entry.seq} under this client's id: one of "
+                "two state folders is a copy. Save what is unsaved elsewhere, and remove this one"
             )
             self.findings.damaged("identity", str(self.folder), problem)
 

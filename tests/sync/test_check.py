@@ -240,6 +240,16 @@ class TestLog:
         assert (report.commits, report.files) == (3, 3)
         assert "commits behind 1" in report.notes[0]
 
+    async def test_a_machine_that_knows_names_the_files_of_a_lost_commit(
+        self, store: MemoryStore, tmp_path: Path
+    ) -> None:
+        """Nobody would know what the lost commit was about, though the answer is at hand."""
+        await store.delete_many([log_key(Seq(1))])
+        assert (await look(store, tmp_path)).damages[0].files == ()
+        report = await look(store, tmp_path, state_dir=tmp_path / "state")
+        (damage,) = report.damages
+        assert sorted(damage.files) == ["d/one", "d/two", "tiny"]
+
     async def test_a_commit_of_another_history(self, store: MemoryStore, tmp_path: Path) -> None:
         """A log of which one part was restored from a copy would be taken for one."""
         await rewrite(store, 2, lambda entry: replace(entry, previous=bytes(32)))
@@ -362,7 +372,7 @@ class TestThisMachine:
             await place.write("f", b"1")
             await place.save()
         checked = await look_closely(store, tmp_path, state_dir=tmp_path / "other" / "state")
-        assert {damage.kind for damage in checked.report.damages} == {"local"}
+        assert {damage.kind for damage in checked.report.damages} == {"identity", "local"}
         assert checked.report.is_bucket_whole
 
     async def test_a_copied_state(self, store: MemoryStore, tmp_path: Path) -> None:
@@ -374,7 +384,8 @@ class TestThisMachine:
             await place.save()
         (state / FILE).write_bytes(before)
         damage = only(await look(store, tmp_path, state_dir=state))
-        assert (damage.kind, "a copy" in damage.problem) == ("local", True)
+        assert (damage.kind, "a copy" in damage.problem) == ("identity", True)
+        assert not (await look(store, tmp_path, state_dir=state)).is_well(repaired=True)
 
     async def test_what_a_mount_shows(self, store: MemoryStore, tmp_path: Path) -> None:
         """A mount that shows another tree than the bucket's would only be noticed by chance."""
