@@ -1,0 +1,82 @@
+"""Run the worker beside a mount, and judge by its notes what has to be there afterwards."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e import worker
+from tests.e2e.worker import Operation, Tree
+
+
+@contextlib.contextmanager
+def working(root: Path, notes: Path, seed: int) -> Iterator[None]:
+    """Let the worker work while we are inside; who cuts it off lets it fail and end."""
+    command = [sys.executable, worker.__file__, str(root), str(notes), str(seed)]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a worker noted."""
+
+    done: list[Operation]
+    """What was acknowledged, in order."""
+    begun: Operation | None
+    """What was under way when it was cut off: it happened or it did not."""
+
+    def trees(self, before: Tree) -> list[Tree]:
+        """Return the tree as it was before all of it, after each operation, and what it may be
+        after the one that was under way.
+        """
+        trees = [dict(before)]
+        for operation in self.done:
+            trees.append(dict(trees[-1]))
+            worker.apply(trees[-1], operation)
+        return trees if self.begun is None else trees + worker.outcomes(trees[-1], self.begun)
+
+    @property
+    def synced(self) -> int:
+        """How many operations were done when the last fsync returned."""
+        syncs = [number for number, each in enumerate(self.done, 1) if each[0] == "sync"]
+        return max(syncs, default=0)
+
+
+def read_notes(path: Path) -> Notes:
+    """Return what a worker noted. Its last line may be torn."""
+    done: list[Operation] = []
+    begun: Operation | None = None
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        noted = json.loads(line)
+        if noted is not True:
+            begun = noted
+        elif begun is not None:
+            done.append(begun)
+            begun = None
+    return Notes(done, begun)
+
+
+def difference(found: Tree, expected: Tree) -> dict[str, str]:
+    """Say in a few words what is not as expected."""
+    return {
+        path: f"found {_words(found, path)}, expected {_words(expected, path)}"
+        for path in sorted(found.keys() | expected.keys())
+        if found.get(path, b"absent") != expected.get(path, b"absent")
+    }
+
+
+def _words(tree: Tree, path: str) -> str:
+    if path not in tree:
+        return "nothing"
+    content = tree[path]
+    return "a directory" if content is None else f"{len(content)} bytes, {hash(content):x}"
