@@ -29,6 +29,7 @@ from blobfs.stores.base import Store
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
+from blobfs.stores.metering import Kind
 from blobfs.types import KIB, MIB
 from tests.contracts.core_files import CoreFiles
 from tests.core import Core, opened_core
@@ -276,16 +277,27 @@ async def test_each_request_goes_wrong_once(
 class Doomed(Layer):
     """A store whose client dies at the n-th request, before it or when it was carried out."""
 
-    def __init__(self, inner: Store, die: Callable[[], None], nth: int, *, happens: bool) -> None:
+    def __init__(
+        self,
+        inner: Store,
+        die: Callable[[], None],
+        nth: int,
+        *,
+        happens: bool,
+        kind: Kind | None = None,
+    ) -> None:
+        """Of a certain `kind`, or of any."""
         super().__init__(inner)
+        self._kind = kind
         self._die = die
         self._nth = nth
         self._happens = happens
         self.calls = 0
 
     async def _through(self, ask: Ask, call: Callable[[], Awaitable[T]]) -> T:
-        self.calls += 1
-        if self.calls < self._nth:
+        is_it = self._kind in (None, ask.kind)
+        self.calls += is_it
+        if self.calls < self._nth or (self.calls == self._nth and not is_it):
             return await call()
         if self.calls == self._nth:
             if self._happens:
@@ -330,8 +342,12 @@ class Killed:
     def die(self) -> None:
         if not self.is_dead:
             self.is_dead = True
-            shutil.copytree(self._here / "state", self._left / "state")
+            self.keep(self._here / "state", self._left / "state")
             self.scope.cancel()
+
+    def keep(self, here: Path, left: Path) -> None:
+        """Make a copy of the state folder as it is."""
+        shutil.copytree(here, left)
 
 
 class Halting(Layer):
