@@ -109,10 +109,10 @@ class Oracle:
     def link(self, old: Path, new: Path) -> None:
         thing = self.find(old)
         folder, name = self._place(new)
-        if thing.is_folder:
-            fail(errno.EPERM)
         if name in folder.entries:
             fail(errno.EEXIST)
+        if thing.is_folder:
+            fail(errno.EPERM)
         self._changeable(thing)
         thing.nlink += 1
         thing.ctime_ns = self.now_ns
