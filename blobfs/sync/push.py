@@ -232,7 +232,7 @@ class Pusher:
             finally:
                 self.files_under_way = 0
                 taken.close()
-        self._note_saved(chosen)
+        self._note_saved(chosen, snapshot.covered.serial)
         return True
 
     def _select(self) -> Selection:
@@ -270,13 +270,16 @@ class Pusher:
         self.last_commit = LastCommit(seq, self._env.now_ns(), files, brought)
         log.info("committed. seq=%d files=%d stored_bytes=%d", seq, files, brought)
 
-    def _note_saved(self, chosen: Selection) -> None:
+    def _note_saved(self, chosen: Selection, upto: Serial) -> None:
+        """Note that a commit has brought what rows were at the change `upto`."""
         self._ahead.forget(chosen.inodes)
         for inode in chosen.inodes:
             if inode not in self._view.inodes:
                 self._settling.saved(inode)
-        for goal in self._goals.values():
-            goal.note_saved(chosen.inodes, chosen.names)
+        for serial, goal in self._goals.items():
+            if serial <= upto:
+                goal.note_saved(chosen.inodes, chosen.names)
+        self._note_left()
 
     def _note_left(self) -> None:
         """Let nobody wait for rows that died, or whose commit was found to have landed."""

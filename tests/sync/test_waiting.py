@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from blobfs.env import Env
 from blobfs.errors import Unreachable
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
@@ -29,6 +30,30 @@ async def test_a_commit_whose_answer_came_late_is_noticed(
         store.fail("get", Unreachable("gone, by a rule"), key=".blobfs/head")
         with trio.fail_after(10):
             await place.save()
+
+
+async def test_a_change_beside_a_commit_is_waited_for(store: FaultyStore, tmp_path: Path) -> None:
+    """`blobfs sync` would return for a commit that had begun before the last change."""
+    late: list[str] = []
+
+    async def change() -> None:
+        await place.write("f", b"2")
+        serial = place.engine.hurry()
+        await place.engine.pusher.wait_saved(serial)
+        assert place.engine.tree.state.seq == 2
+        late.append("saved")
+
+    def begin_late(point: str) -> None:
+        if point == "push.uploaded" and not late:
+            late.append("begun")
+            nursery.start_soon(change)
+
+    env = Env(crash_point=begin_late)
+    with trio.fail_after(10):
+        async with opened_place(store, tmp_path, env=env) as place, trio.open_nursery() as nursery:
+            await place.write("f", b"1")
+            await place.engine.save()
+        assert late == ["begun", "saved"]
 
 
 async def test_nobody_waits_for_a_file_that_died(store: FaultyStore, tmp_path: Path) -> None:
