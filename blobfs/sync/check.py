@@ -14,7 +14,7 @@ from pathlib import Path
 from blobfs.env import Env
 from blobfs.errors import Damaged, NotFound, Unsupported
 from blobfs.formats.client import decode_client
-from blobfs.formats.keys import CLIENTS, head_key, log_key, volume_key
+from blobfs.formats.keys import CLIENTS, LOG, head_key, log_key, volume_key
 from blobfs.formats.rows import Kind
 from blobfs.formats.volume import decode_volume
 from blobfs.model.chain import Landed
@@ -193,7 +193,7 @@ class _Check:
             if seq > self._log.tip:
                 self._findings.damaged(
                     "log",
-                    "log/",
+                    LOG,
                     f"the log ends at commit {self._log.tip}, but this machine has seen "
                     f"commit {seq}: commits are lost",
                 )

@@ -8,12 +8,13 @@ from blobfs.types import ObjectInfo, Seq
 
 
 async def list_all(store: Store, prefix: str) -> AsyncIterator[ObjectInfo]:
-    """Yield all objects below a prefix."""
+    """Yield all objects below a prefix, but for those that only say that there is a folder."""
     token: str | None = None
     while True:
         page = await store.list(prefix, token=token)
         for found in page.objects:
-            yield found
+            if not found.key.endswith("/"):
+                yield found
         if (token := page.next_token) is None:
             return
 

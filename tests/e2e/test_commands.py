@@ -76,3 +76,27 @@ def test_what_stays_unsaved_is_said_at_unmount(tmp_path: Path) -> None:
     home.run("mount", f"file://{folder}", mountpoint)
     home.run("sync", mountpoint)
     assert "unsaved: " not in home.run("unmount", mountpoint).stdout
+
+
+def test_credentials_for_reading_are_said_at_the_mount(tmp_path: Path, s3_server: S3Server) -> None:
+    """Somebody would work for a day on what nobody saves."""
+    bucket = s3_server.make_bucket()
+    mountpoint = tmp_path / "data"
+    mountpoint.mkdir()
+    owner = {**s3_server.environment(), "AWS_ENDPOINT_URL": s3_server.endpoint_url}
+    Home(tmp_path / "owner", owner).run("init", f"s3://{bucket}")
+    reader = {
+        **owner,
+        "AWS_ACCESS_KEY_ID": s3_server.reader_access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.reader_secret_key,
+    }
+    home = Home(tmp_path / "reader", reader)
+    refused = home.run("mount", f"s3://{bucket}", mountpoint, "--read-write", check=False)
+    assert refused.returncode == 4
+    said = home.run("mount", f"s3://{bucket}", mountpoint).stdout.splitlines()
+    assert said[0] == f"mounted s3://{bucket} on {mountpoint} (read-only)"
+    assert said[1].startswith("read-only because these credentials may not write to the volume.")
+    assert "  read-only because these credentials may not" in home.run("status").stdout
+    assert home.status()["read_only_reason"].startswith("these credentials")
+    assert "all is well" in home.run("check", mountpoint).stdout
+    home.run("unmount", mountpoint)

@@ -129,6 +129,17 @@ class TestWholeVolume:
         assert report.damages == ()
         assert "no commit names 1 of the packs, 100 bytes" in report.notes[0]
 
+    async def test_what_does_not_belong_there_is_said_and_folders_are_not(
+        self, store: MemoryStore, tmp_path: Path
+    ) -> None:
+        """Somebody's stray copy would go unnoticed, or every empty folder be a riddle."""
+        await store.put(".blobfs/packs/7c/", b"")
+        await store.put(".blobfs/clients/", b"")
+        await store.put(".blobfs/log/1 (copy)", b"")
+        report = await look(store, tmp_path)
+        assert report.damages == ()
+        assert report.notes == ("this is no commit's name: '.blobfs/log/1 (copy)'",)
+
     async def test_a_long_list_of_extents(self, tmp_path: Path) -> None:
         """The largest files would not be looked at."""
         store = MemoryStore()
