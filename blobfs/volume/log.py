@@ -23,7 +23,7 @@ from blobfs.errors import (
 )
 from blobfs.formats.entry import decode_entry
 from blobfs.formats.head import Head, decode_head
-from blobfs.formats.keys import head_key, log_key
+from blobfs.formats.keys import LOG, head_key, log_key, parse_log_key
 from blobfs.model.chain import Landed, Position, follow
 from blobfs.model.commit_outcome import (
     Answer,
@@ -77,6 +77,7 @@ class Log:
         self._env = env
         self._me = me
         self._confirmed_ns: int | None = None
+        self._searched_ns: int | None = None
         self._owner_seen: ClientId | None = None
         self._has_seen_head = False
 
@@ -86,7 +87,8 @@ class Log:
         """Return the entries behind `after`, in order, as far as there are any (L4).
 
         Lists of operations that lie in chunks (L7) are fetched: each entry is whole. An empty
-        slot is the tip; the first time, and once an hour, only if `head` agrees.
+        slot is the tip; the first time, and once an hour, only if `head` agrees and nothing lies
+        behind it.
 
         Raises:
             Overtaken: the log was cut above `after`.
@@ -94,15 +96,18 @@ class Log:
             Unsupported: a newer version of blobfs wrote it.
         """
         found = await self._filled_slots(after.seq, at_most)
-        if found or self._must_confirm():
+        if found or self._is_due(self._confirmed_ns):
             await self._require_uncut(after)
+        is_tip = len(found) < at_most
+        if is_tip and self._is_due(self._searched_ns):
+            await self._require_end(Seq(after.seq + len(found)))
         position = after
         landed = []
         for number, data in enumerate(found, after.seq + 1):
             each = await open_entry(self._store, Seq(number), data)
             position = follow(position, each)
             landed.append(each)
-        return Tail(tuple(landed), is_tip=len(found) < at_most)
+        return Tail(tuple(landed), is_tip)
 
     async def head(self) -> Head:
         """Return `head` as it is now.
@@ -122,10 +127,9 @@ class Log:
         self._owner_seen, self._has_seen_head = head.owner, True
         return head
 
-    def _must_confirm(self) -> bool:
+    def _is_due(self, last_ns: int | None) -> bool:
         # The wall clock, because the other one stands still while a machine sleeps.
-        now_ns = self._env.now_ns()
-        return self._confirmed_ns is None or abs(now_ns - self._confirmed_ns) >= TIP_IS_BELIEVED_NS
+        return last_ns is None or abs(self._env.now_ns() - last_ns) >= TIP_IS_BELIEVED_NS
 
     async def _require_uncut(self, after: Position) -> None:
         head = await self.head()
@@ -135,6 +139,22 @@ class Log:
                 f"floor={head.floor} checkpoint={head.checkpoint!r}"
             )
         self._confirmed_ns = self._env.now_ns()
+
+    async def _require_end(self, tip: Seq) -> None:
+        """Make sure that the empty slot behind `tip` is the end of the log, and no hole (L5).
+
+        Who took a hole for the end would show an older tree, and commit into the hole.
+        """
+        page = await self._store.list(LOG, start_after=log_key(tip), max_keys=1)
+        for found in page.objects:
+            seq = parse_log_key(found.key)
+            if seq is not None and seq > tip + 1:
+                raise Damaged(
+                    f"an entry of the log is gone. key={log_key(Seq(tip + 1))!r} next={seq} "
+                    f"store={self._store.url}",
+                    hint="nothing was changed; bring it back, or run `blobfs check`",
+                )
+        self._searched_ns = self._env.now_ns()
 
     async def _filled_slots(self, after: Seq, at_most: int) -> list[bytes]:
         """Return what lies in the slots behind `after`, up to the first empty one."""

@@ -15,6 +15,7 @@ from blobfs.errors import (
     BlobfsError,
     Damaged,
     InUse,
+    NotFound,
     OutcomeUnknown,
     Unreachable,
     Unsupported,
@@ -160,8 +161,18 @@ class TestReading:
     async def test_entries_behind_a_hole_do_not_count(self, world: World) -> None:
         """A put that is still on its way belongs between them."""
         filled = await world.fill(5)
-        await world.bucket.delete_many([log_key(Seq(4))])
-        assert await world.log().newer(START) == Tail(tuple(filled[:3]), is_tip=True)
+        store, log = world.faulty()
+        store.fail("get", NotFound("not yet"), key=log_key(Seq(4)))
+        assert await log.newer(START) == Tail(tuple(filled[:3]), is_tip=True)
+        assert await log.newer(filled[2].position) == Tail(tuple(filled[3:]), is_tip=True)
+
+    async def test_a_hole_is_not_the_tip(self, world: World) -> None:
+        """Who took it for the tip would show an older tree, and commit into the hole (L5)."""
+        filled = await world.fill(3)
+        await world.bucket.delete_many([log_key(Seq(2))])
+        with pytest.raises(Damaged, match=log_key(Seq(2))):
+            await world.log().newer(START)
+        assert (await world.log().newer(filled[-1].position)).is_tip
 
     async def test_silence_is_not_the_tip(self, world: World) -> None:
         """Who took a failed request for the end of the log would commit onto an old tree (P5)."""
