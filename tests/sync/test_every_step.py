@@ -20,7 +20,7 @@ from typing import TypeVar
 import pytest
 import trio
 
-from blobfs.errors import BlobfsError, OutcomeUnknown, Unreachable
+from blobfs.errors import AccessDenied, BlobfsError, OutcomeUnknown, Unreachable
 from blobfs.formats.commit import Entry
 from blobfs.formats.entry import decode_entry, entry_hash
 from blobfs.formats.keys import log_key, pack_key
@@ -233,6 +233,11 @@ def throttle(store: FaultyStore, nth: int) -> None:
     store.throttle("any", retry_after_s=0.001, nth=nth)
 
 
+def expire(store: FaultyStore, nth: int) -> None:
+    """The credentials are not good any more, until somebody logs in again."""
+    store.fail("put", AccessDenied("expired, by a rule"), nth=nth, times=2)
+
+
 def never_arrive(store: FaultyStore, nth: int) -> None:
     """The put did not happen, and the caller cannot know."""
     store.fail("put", LOST, nth=nth)
@@ -252,7 +257,7 @@ def arrive_twice(store: FaultyStore, nth: int) -> None:
 
 
 FAULTS = [fail_once, fail_for_a_while, throttle]
-FAULTS_OF_PUTS = [never_arrive, lose_the_answer, lose_two_answers, arrive_twice]
+FAULTS_OF_PUTS = [expire, never_arrive, lose_the_answer, lose_two_answers, arrive_twice]
 
 
 @pytest.mark.slow
