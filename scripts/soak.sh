@@ -77,7 +77,7 @@ on_a_mount() { # on_a_mount PART: run it, save, compare with what another machin
 }
 
 fio_part() {
-    fio --directory="$mount/work" --output="$logs/fio.log" scripts/soak.fio ||
+    fio --directory="$mount/work" --aux-path="$place" --output="$logs/fio.log" scripts/soak.fio ||
         fail "fio: see $logs/fio.log"
 }
 

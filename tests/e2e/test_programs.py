@@ -190,6 +190,17 @@ def test_tar_round_trip(folder: Path, library: Path, tmp_path: Path) -> None:
     assert differing(seen(again), seen(origin)) == {}
 
 
+def test_copies_of_everything(folder: Path, library: Path) -> None:
+    """`cp -a` and `rm -rf` walk while they change, and Python writes beside what it reads."""
+    run(folder, "cp", "-a", library, "tree")
+    run(folder, sys.executable, "-m", "compileall", "-q", "tree")
+    run(folder, "cp", "-a", "tree", "copy")
+    assert differing(seen(folder / "tree"), seen(folder / "copy")) == {}
+    assert len(list((folder / "copy").rglob("*.pyc"))) > 80
+    run(folder, "rm", "-rf", "tree")
+    assert [path.name for path in folder.iterdir()] == ["copy"]
+
+
 TABLE = """
 create table if not exists numbers (number integer primary key, text text not null, bytes blob);
 create index if not exists by_text on numbers (text);
@@ -218,7 +229,7 @@ def test_a_database_survives_a_killed_daemon(home: Home, source: str, mode: str)
         path = folder / "numbers.db"
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.executescript(TABLE)
-        for transactions in (1, 15, 40):
+        for transactions in (1, 15):
             committed = count_until_killed(home, path, mode, transactions)
             mount_again(home, source, folder)
             with contextlib.closing(sqlite3.connect(path)) as database:
