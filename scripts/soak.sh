@@ -1,15 +1,17 @@
 #!/bin/sh
-# Run the long tests, or the parts of them that are named: fio stress python fuzz.
+# Run the long tests, or the parts of them that are named: fio stress python kills fuzz.
 #
-# All but the last work on a mount of a folder. After each, everything is saved, and a machine that
+# The first three work on a mount of a folder. After each, everything is saved, and a machine that
 # has never seen the bucket has to read the same. A part that fails does not keep the others from
-# running. STRESS_S: seconds for each stressor. EXAMPLES: how many for each test that fuzzes.
+# running. STRESS_S: seconds for each stressor. KILLS: how many daemons are killed, and how often the
+# power is cut. EXAMPLES: how many for each test that fuzzes.
 #
 # What was printed stays in build/soak/. Exits 1 when something failed or is not installed.
 set -eu
 cd "$(dirname "$0")/.."
 
 STRESS_S=${STRESS_S:-15}
+KILLS=${KILLS:-200}
 EXAMPLES=${EXAMPLES:-1000000}
 STRESS_AT_MOST_S=300
 PYTHON_TESTS="test_glob test_mmap test_os test_pathlib test_posix test_shutil test_sqlite3
@@ -107,9 +109,17 @@ python_part() {
     done
 }
 
+long_test() { # long_test FILE...: with chance and numbers from the environment
+    "$bin/python" -m pytest -o faulthandler_timeout=0 "$@" || fail "$@"
+}
+
+kills_part() {
+    BLOBFS_SOAK_KILLS=$KILLS BLOBFS_SOAK_CUTS=$KILLS long_test tests/e2e/test_kill.py \
+        tests/e2e/test_power_cut.py
+}
+
 fuzz_part() {
-    BLOBFS_SOAK_EXAMPLES=$EXAMPLES "$bin/python" -m pytest -o faulthandler_timeout=0 \
-        tests/formats/test_fuzz.py || fail "fuzz"
+    BLOBFS_SOAK_EXAMPLES=$EXAMPLES long_test tests/formats/test_fuzz.py
 }
 
 python_with_tests() {
@@ -120,12 +130,13 @@ python_with_tests() {
 }
 
 mkdir -p "$logs"
-for part in ${*:-fio stress python fuzz}; do
+for part in ${*:-fio stress python kills fuzz}; do
     say "$part"
     case $part in
     fio) if need fio fio; then on_a_mount fio_part; fi ;;
     stress) if need stress-ng stress-ng; then on_a_mount stress_part; fi ;;
     python) if python_with_tests; then on_a_mount python_part; fi ;;
+    kills) kills_part ;;
     fuzz) fuzz_part ;;
     *) fail "no such part: $part" ;;
     esac

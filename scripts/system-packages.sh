@@ -23,6 +23,10 @@ missing_packages() {
     scripts/find-python.sh >/dev/null || python_packages
     command -v node >/dev/null || echo "nodejs"
     command -v npm >/dev/null || echo "npm"
+    # What tests let work on a mount.
+    command -v git >/dev/null || echo "git"
+    command -v make >/dev/null || echo "make"
+    command -v rsync >/dev/null || echo "rsync"
 }
 
 missing=$(missing_packages | tr '\n' ' ')
