@@ -130,7 +130,9 @@ def _choice(
 
 def is_left_over(view: UnsavedView, inode: InodeNo, state: InodeState) -> bool:
     """Whether it is only kept for a program that has it open, without a name."""
-    return _is_gone(state.value) and view.tree_inode(inode) is None
+    row = state.value
+    is_orphan = isinstance(row, LocalInode) and row.nlink == 0
+    return is_orphan and view.tree_inode(inode) is None
 
 
 def _is_gone(row: object) -> bool:

@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 
+from blobfs.errors import Unreachable
+from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import KIB
 from tests.contracts.core_files import CoreFiles
@@ -105,6 +107,26 @@ async def test_changes_while_saving_are_kept(tmp_path: Path, moment: str, is_new
         assert await seen(program.files) == oracle.seen()
     await require_whole(store)
     await require_seen_elsewhere(store, tmp_path / "elsewhere", oracle.seen())
+
+
+async def test_what_dies_in_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Rows of files that never were anywhere would stay unsaved for ever."""
+    store = FaultyStore(MemoryStore())
+
+    def fail(point: str) -> None:
+        if point == "push.uploaded" and not store.calls["fails"]:
+            store.calls["fails"] += 1
+            store.fail("any", Unreachable("gone, by a rule"))
+            nursery.start_soon(program.unlink, (b"dies",))
+
+    env = Moment().env(fail)
+    opening = opened_core(store, tmp_path, env, 60, read_only=False, settle_s=3600)
+    async with opening as core, trio.open_nursery() as nursery:
+        program = Program(CoreFiles(core))
+        await program.make((b"dies",), stat.S_IFREG, 0o644)
+        await save(core)
+        assert core.engine.unsaved.statistics().files == 0
+        assert await seen(program.files) == {}
 
 
 def _names(oracle: OracleProgram) -> list[bytes]:

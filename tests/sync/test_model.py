@@ -5,6 +5,7 @@ them. They are done to the whole engine and to a tree in memory, which have to c
 errnos and to the same tree after each operation; in the end another machine has to see it, too.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -105,7 +106,8 @@ class Life:
     async def kill(self) -> None:
         """Go on with what lies on the disk now; the old daemon has no disk any more."""
         left = self._generation(self.generation + 1)
-        shutil.copytree(self._generation(self.generation) / "state", left / "state")
+        here = self._generation(self.generation)
+        shutil.copytree(here / "state", left / "state", copy_function=_copy_if_there)
         await self.mounts.aclose()
         self.oracle.close_all()
         self.generation += 1
@@ -212,6 +214,12 @@ class Life:
         if only_files:
             paths = [path for path, thing in things if thing.type == stat.S_IFREG]
         return paths[where.which % len(paths)] if paths else None
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    """Copy a file, unless a thread of the living has just renamed it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def _is_outage(group: BaseExceptionGroup[Exception]) -> bool:
