@@ -1,7 +1,7 @@
 """Put the file system of one mount together: store, namespace, cache, core, front-end."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -23,6 +23,7 @@ from blobfs.control.messages import (
 )
 from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
+from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
 from blobfs.stores.metering import BUCKET_BOUNDS_S, Meter, Usage
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
@@ -181,34 +182,49 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
     try:
         store = Breaker(opened.store, env)
         bucket = Bucket(store, opened.outer, opened.prefix)
-        async with (
-            open_native(store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env) as native,
-            open_reading(
-                store,
-                settings.cache_dir,
-                limit_bytes=settings.cache_size_bytes,
-                memory_bytes=settings.memory_bytes,
-                env=env,
-            ) as reading,
-            open_engine(bucket, reading, _engine_options(settings), env) as engine,
-        ):
-            vfs = make_vfs(
-                engine,
-                native,
-                reading,
-                env,
-                source=settings.source,
-                look=NativeLook(settings.uid, settings.gid, settings.umask),
-                durability=settings.durability,
-                deadline_s=settings.deadline_s,
-            )
-            options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
-            front = Front(vfs, options)
-            yield MountableFileSystem(
-                settings, opened.meter, native, reading, engine, vfs, front, env
-            )
+        async with open_native(
+            store, settings.state_dir, ttl_s=settings.native_ttl_s, env=env
+        ) as native:
+            native.look_at_root()  # while the rest is being opened
+            async with (
+                _open_reading(store, settings, env) as reading,
+                open_engine(bucket, reading, _engine_options(settings), env) as engine,
+            ):
+                vfs = _make_vfs(settings, engine, native, reading, env)
+                options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
+                front = Front(vfs, options)
+                yield MountableFileSystem(
+                    settings, opened.meter, native, reading, engine, vfs, front, env
+                )
     finally:
         await opened.store.aclose()
+
+
+def _open_reading(
+    store: Store, settings: MountSettings, env: Env
+) -> AbstractAsyncContextManager[Reading]:
+    return open_reading(
+        store,
+        settings.cache_dir,
+        limit_bytes=settings.cache_size_bytes,
+        memory_bytes=settings.memory_bytes,
+        env=env,
+    )
+
+
+def _make_vfs(
+    settings: MountSettings, engine: Engine, native: NativeTree, reading: Reading, env: Env
+) -> Vfs:
+    return make_vfs(
+        engine,
+        native,
+        reading,
+        env,
+        source=settings.source,
+        look=NativeLook(settings.uid, settings.gid, settings.umask),
+        durability=settings.durability,
+        deadline_s=settings.deadline_s,
+    )
 
 
 def _engine_options(settings: MountSettings) -> EngineOptions:

@@ -13,21 +13,37 @@ from blobfs.errors import NotFound, Unreachable
 from blobfs.model.listing import (
     OBJECT_SUFFIX,
     Entry,
+    FolderAssembler,
+    assemble_folder,
     name_problem,
     to_name,
     to_segment,
 )
 from blobfs.stores.base import Store
-from blobfs.types import ObjectInfo
+from blobfs.types import ListPage, ObjectInfo
 
 MOST_KEY_BYTES = 1024
 """The longest key that S3 and Azure take."""
 
+FEW_ENTRIES = 32
+"""A page of so many costs no more than one of a single key, and holds all of most directories
+on the way to a file: then the next name is known without asking."""
 
-async def ask_name(store: Store, prefix: str, name: bytes, leftovers: trio.Nursery) -> Entry | None:
-    """Return what `name` is in the directory `prefix`, in one round trip; None: nothing.
 
-    A HEAD of the key and a LIST of one key below `name/` run side by side, because only
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a store says of a name."""
+
+    entry: Entry | None = None
+    """None: there is nothing of that name."""
+    below: tuple[Entry, ...] = ()
+    """All that lies in the directory of that name; empty where that is more than a few."""
+
+
+async def ask_name(store: Store, prefix: str, name: bytes, leftovers: trio.Nursery) -> Asked:
+    """Return what `name` is in the directory `prefix`, in one round trip.
+
+    A HEAD of the key and a short LIST below `name/` run side by side, because only
     the second one tells of a directory. A directory has the name in any case, so its
     answer waits for no HEAD; every other answer takes both. A HEAD that nobody waits for
     any more ends in `leftovers`: cancelled, it would take its connection with it.
@@ -37,22 +53,23 @@ async def ask_name(store: Store, prefix: str, name: bytes, leftovers: trio.Nurse
     """
     found = await _ask_both(store, prefix, name, leftovers, folder_is_enough=True)
     if found.is_folder:
-        return Entry(name, True)
+        return Asked(Entry(name, True), found.below)
     if found.info is not None:
-        return _file(name, found.info)
+        return Asked(_file(name, found.info))
     suffix = OBJECT_SUFFIX.encode()
     if not name.endswith(suffix) or not (stem := name[: -len(suffix)]):
-        return None
+        return Asked()
     found = await _ask_both(store, prefix, stem, leftovers)
     if found.is_folder and found.info is not None:
-        return _file(name, found.info, found.info.key)
-    return None
+        return Asked(_file(name, found.info, found.info.key))
+    return Asked()
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     is_folder: bool = False
     info: ObjectInfo | None = None
+    below: tuple[Entry, ...] = ()
 
 
 class _Head:
@@ -98,17 +115,35 @@ async def _ask_both(
         return _Answer()
     head = _Head(store, key)
     leftovers.start_soon(head.run)
-    is_folder = await _holds_keys(store, key + "/")
+    page = await _first_page(store, key + "/")
+    is_folder = bool(page.objects or page.prefixes)
     if is_folder and folder_is_enough:
-        return _Answer(is_folder)
+        return _Answer(is_folder, below=_all_of(key + "/", page))
     return _Answer(is_folder, await head.info())
 
 
-async def _holds_keys(store: Store, prefix: str) -> bool:
-    page = await store.list(prefix, max_keys=1)
-    while not page.objects and page.next_token is not None:
-        page = await store.list(prefix, max_keys=1, token=page.next_token)
-    return bool(page.objects)
+async def first_entries(store: Store, prefix: str) -> tuple[Entry, ...]:
+    """Return all entries of a directory in one request; none where there are more than a few.
+
+    Raises:
+        BlobfsError: the store did not answer.
+    """
+    return _all_of(prefix, await _first_page(store, prefix))
+
+
+async def _first_page(store: Store, prefix: str) -> ListPage:
+    """Return the first page that holds anything, or the last one."""
+    page = await store.list(prefix, delimiter=True, max_keys=FEW_ENTRIES)
+    while not page.objects and not page.prefixes and page.next_token is not None:
+        page = await store.list(prefix, delimiter=True, max_keys=FEW_ENTRIES, token=page.next_token)
+    return page
+
+
+def _all_of(prefix: str, page: ListPage) -> tuple[Entry, ...]:
+    """Return the entries of a directory, none where the page does not hold all of them."""
+    if page.next_token is not None:
+        return ()
+    return tuple(assemble_folder(FolderAssembler(prefix), page, last=True).entries)
 
 
 def _can_be_key(store: Store, name: bytes) -> bool:

@@ -18,7 +18,7 @@ nursery given, so that nothing outlives the mount.
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,13 @@ from blobfs.model.listing import (
     FolderAssembler,
     OddKey,
     assemble_folder,
+    to_segment,
 )
 from blobfs.stores.breaker import Breaker
 from blobfs.types import ListPage
 from blobfs.volume.freshness import Freshness
 from blobfs.volume.listings import Folder, Listings, open_listings
-from blobfs.volume.names import NameMemory, Remembered, ask_name
+from blobfs.volume.names import NameMemory, Remembered, ask_name, first_entries
 from blobfs.volume.runs import Abandoned, FolderView, ListingRun
 from blobfs.volume.walks import Walks
 
@@ -244,15 +245,33 @@ class NativeTree:
         # What the store says may be as old as the question.
         until_s = self._env.monotonic_s() + self._ttl_s
         try:
-            entry = await _container_is_there(
+            asked = await _container_is_there(
                 lambda: ask_name(self._store, prefix, name, self._nursery)
             )
-            self._names.put(prefix, name, Remembered(entry, until_s))
+            self._names.put(prefix, name, Remembered(asked.entry, until_s))
+            self._remember_below(f"{prefix}{to_segment(name)}/", asked.below, until_s)
         finally:
             del self._asking[prefix, name]
             done.set()
         self._count_lookup(prefix)
-        return Found(entry, until_s)
+        return Found(asked.entry, until_s)
+
+    def look_at_root(self) -> None:
+        """Learn what lies in the root, if that is little, before somebody asks for it."""
+        folder = self._listings.folder("")
+        if folder is None or self._freshness.left_s(folder) <= 0:
+            self._nursery.start_soon(self._look_at_root)
+
+    async def _look_at_root(self) -> None:
+        until_s = self._env.monotonic_s() + self._ttl_s
+        try:
+            self._remember_below("", await first_entries(self._store, ""), until_s)
+        except BlobfsError as error:
+            log.debug("looking at the root failed; nobody has asked for it yet: %s", error)
+
+    def _remember_below(self, prefix: str, entries: Iterable[Entry], until_s: float) -> None:
+        for entry in entries:
+            self._names.put(prefix, entry.name, Remembered(entry, until_s))
 
     def _count_lookup(self, prefix: str) -> None:
         """After a few names asked for alone, list the directory in the background."""

@@ -24,7 +24,7 @@ async def test_a_directory_does_not_wait_for_the_answer_about_an_object(
     store = await bucket("folder/file")
     store.slow("head", 10.0)
     began_s = trio.current_time()
-    entry = await ask_name(store, "", b"folder", nursery)
+    entry = (await ask_name(store, "", b"folder", nursery)).entry
     assert entry is not None
     assert entry.is_folder
     assert trio.current_time() - began_s < 1
@@ -51,7 +51,7 @@ async def test_what_nobody_waits_for_any_more_may_fail(
     store.slow("head", 10.0)
     store.fail("head", RuntimeError("a fault of our own"))  # type: ignore[arg-type]
     async with trio.open_nursery() as leftovers:
-        entry = await ask_name(store, "", b"folder", leftovers)
+        entry = (await ask_name(store, "", b"folder", leftovers)).entry
         assert entry is not None
         assert entry.is_folder
 
@@ -79,7 +79,7 @@ async def test_a_file_is_one_only_when_no_directory_has_its_name(
     """Or which of both is shown would be a matter of which answer comes first."""
     store = await bucket("both", "both/file")
     store.slow("list", 10.0)
-    entry = await ask_name(store, "", b"both", nursery)
+    entry = (await ask_name(store, "", b"both", nursery)).entry
     assert entry is not None
     assert entry.is_folder
 
@@ -90,7 +90,7 @@ async def test_the_object_beside_a_directory_is_found_by_its_other_name(
     """That takes both answers, or the object could be seen in the listing but not opened."""
     store = await bucket("both", "both/file")
     store.slow("head", 10.0, times=None)
-    entry = await ask_name(store, "", b"both.blobfs-object", nursery)
+    entry = (await ask_name(store, "", b"both.blobfs-object", nursery)).entry
     assert entry is not None
     assert not entry.is_folder
     assert entry.key == "both"

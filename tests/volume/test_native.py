@@ -136,6 +136,28 @@ async def test_one_name_costs_one_round_trip_and_is_remembered(
     assert store.calls["head"] == store.calls["list"] == 2
 
 
+async def test_a_small_directory_is_known_from_the_look_at_its_name(tmp_path: Path) -> None:
+    """A file deep down would cost a round trip for each directory above it."""
+    store = await bucket("a/b/c/file", "a/b/note", "a/other")
+    async with opened(store, tmp_path) as tree:
+        assert await is_there(tree, "", b"a")
+        before = store.calls.total()
+        assert await is_there(tree, "a/", b"b")
+        assert await is_there(tree, "a/", b"other")
+        assert store.calls.total() == before
+        assert not await is_there(tree, "a/", b"absent")  # which has to be asked for
+
+
+async def test_of_a_large_directory_nothing_is_known_from_its_name(tmp_path: Path) -> None:
+    """A name on the first page may be an object as well as a directory on the next."""
+    store = await bucket(*[f"a/{number:03}" for number in range(100)])
+    async with opened(store, tmp_path) as tree:
+        assert await is_there(tree, "", b"a")
+        before = store.calls.total()
+        assert await is_there(tree, "a/", b"001")
+        assert store.calls.total() > before
+
+
 async def test_many_who_ask_for_one_name_cost_one_request(
     tree: NativeTree, store: FaultyStore, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -669,3 +691,29 @@ async def test_damaged_listings_are_begun_anew(
     async with opened(store, tmp_path) as tree:
         assert tree.statistics().folders == 0
         assert await names(tree, "a/") == [b"1", b"2"]
+
+
+async def test_a_look_at_the_root_answers_the_first_question(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The first file that anybody opens would wait a round trip longer."""
+    store = await bucket("one", "two/x")
+    async with opened(store, tmp_path) as tree:
+        tree.look_at_root()
+        await trio.testing.wait_all_tasks_blocked()
+        before = store.calls.total()
+        assert await is_there(tree, "", b"one")
+        assert await is_there(tree, "", b"two")
+        assert store.calls.total() == before == 1
+
+
+async def test_a_look_at_the_root_that_fails_is_no_answer(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """An outage at the mount would be an empty bucket (P5)."""
+    store = await bucket("one")
+    store.fail("list", Unreachable("down"))
+    async with opened(store, tmp_path) as tree:
+        tree.look_at_root()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await is_there(tree, "", b"one")
