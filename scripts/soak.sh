@@ -1,10 +1,11 @@
 #!/bin/sh
-# Run the long tests, or the parts of them that are named: fio stress python kills fuzz.
+# Run the long tests, or the parts of them that are named: fio stress python kills models
+# fuzz.
 #
 # The first three work on a mount of a folder. After each, everything is saved, and a machine that
 # has never seen the bucket has to read the same. A part that fails does not keep the others from
 # running. STRESS_S: seconds for each stressor. KILLS: how many daemons are killed, and how often the
-# power is cut. EXAMPLES: how many for each test that fuzzes.
+# power is cut. MODELS: how many lives of a client. EXAMPLES: how many for each test that fuzzes.
 #
 # What was printed stays in build/soak/. Exits 1 when something failed or is not installed.
 set -eu
@@ -13,6 +14,7 @@ cd "$(dirname "$0")/.."
 STRESS_S=${STRESS_S:-15}
 KILLS=${KILLS:-200}
 EXAMPLES=${EXAMPLES:-1000000}
+MODELS=${MODELS:-5000}
 STRESS_AT_MOST_S=300
 PYTHON_TESTS="test_glob test_mmap test_os test_pathlib test_posix test_shutil test_sqlite3
     test_tarfile test_tempfile test_zipfile"
@@ -118,6 +120,11 @@ kills_part() {
         tests/e2e/test_power_cut.py
 }
 
+models_part() {
+    BLOBFS_MODEL_EXAMPLES=$MODELS long_test tests/sync/test_model.py \
+        tests/volume/test_namespace_model.py
+}
+
 fuzz_part() {
     BLOBFS_SOAK_EXAMPLES=$EXAMPLES long_test tests/formats/test_fuzz.py
 }
@@ -130,13 +137,14 @@ python_with_tests() {
 }
 
 mkdir -p "$logs"
-for part in ${*:-fio stress python kills fuzz}; do
+for part in ${*:-fio stress python kills models fuzz}; do
     say "$part"
     case $part in
     fio) if need fio fio; then on_a_mount fio_part; fi ;;
     stress) if need stress-ng stress-ng; then on_a_mount stress_part; fi ;;
     python) if python_with_tests; then on_a_mount python_part; fi ;;
     kills) kills_part ;;
+    models) models_part ;;
     fuzz) fuzz_part ;;
     *) fail "no such part: $part" ;;
     esac
