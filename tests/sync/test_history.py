@@ -63,7 +63,7 @@ async def test_an_author_who_left(store: MemoryStore) -> None:
 async def test_a_gap_is_said(store: MemoryStore) -> None:
     """The log would seem to end before it does."""
     await store.delete_many([log_key(Seq(2))])
-    with pytest.raises(Damaged, match="missing|gone"):
+    with pytest.raises(Damaged, match=r"missing|gone"):
         await read_history(store, Env(), limit=9)
 
 
