@@ -96,6 +96,9 @@ class Ahead:
             except BlobfsError as error:
                 log.debug("staging ahead failed. inode=%d (%s)", chosen[0], error)
                 await trio.sleep(PAUSE_S)
+            except Exception:
+                log.exception("staging ahead failed for a reason of our own")
+                await trio.sleep(PAUSE_S)
 
     def _forget_gone(self) -> None:
         gone = [inode for inode in self._files if self._unsaved.inode(inode) in (None, GONE)]

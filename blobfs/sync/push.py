@@ -179,6 +179,12 @@ class Pusher:
                 log.error("a file cannot be saved, because the local disk lost it: %s", error)
             except BlobfsError as error:
                 await self._pause_after(error)
+            except Exception as error:
+                # Everything is still unsaved and safe; a mount without this task would be worse.
+                log.exception("saving failed for a reason of our own")
+                await self._pause_after(
+                    BlobfsError(f"a fault in blobfs itself: {type(error).__name__}: {error}")
+                )
 
     async def _wait_until_due(self) -> None:
         while not self._is_hurried():

@@ -227,3 +227,23 @@ async def test_a_large_file_is_uploaded_while_it_is_being_written(
         assert await place.tree() == {"film": body}
     async with opened_place(store, tmp_path / "other") as other:
         assert await other.tree() == {"film": body}
+
+
+async def test_a_fault_of_ours_is_no_end_of_the_mount(
+    store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wrong assertion would take the mount away from everybody who uses it."""
+    faults = iter([RuntimeError("a bug")])
+    async with opened_place(store, tmp_path) as place:
+        await place.write("f", b"1")
+        select = place.engine.pusher._select
+
+        def select_with_a_fault() -> object:
+            for fault in faults:
+                raise fault
+            return select()
+
+        monkeypatch.setattr(place.engine.pusher, "_select", select_with_a_fault)
+        await place.save()
+    async with opened_place(store, tmp_path / "other") as other:
+        assert await other.tree() == {"f": b"1"}
