@@ -67,6 +67,8 @@ def _end_politely(runtime: Path, mount: Registration) -> None:
     except BlobfsError as error:
         if error.exit_code == InUse.exit_code:
             error.hint = _who_holds(mount.mountpoint)
+        elif not _is_ours(mount.mountpoint):  # gone already, but somebody still has it in sight
+            error.hint = f"end it with: blobfs unmount --force {mount.mountpoint}"
         raise
     if not wait_ended(mount.pid, mount.process_started, _ENDS_WITHIN_S):
         raise Unreachable(

@@ -129,6 +129,18 @@ def test_unmounted_by_other_means(home: Home, mount: Mount) -> None:
     assert home.leftovers() == []
 
 
+def test_a_daemon_that_outlives_its_mount(home: Home, mount: Mount) -> None:
+    """A mount that another container still sees would leave nothing to do but to guess."""
+    mount("plain")
+    refused = call(home, home.mountpoint)
+    assert refused.exit_code == 8
+    assert refused.stderr.splitlines()[1] == (
+        f"hint: end it with: blobfs unmount --force {home.mountpoint}"
+    )
+    assert call(home, "--force", home.mountpoint).exit_code == 0
+    assert home.leftovers() == []
+
+
 def test_nothing_is_mounted_there(home: Home) -> None:
     """A script could not tell that there was nothing to do."""
     missing = call(home, home.mountpoint)
