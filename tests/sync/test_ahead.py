@@ -1,0 +1,97 @@
+"""A large file that is written while parts of it are uploaded already ends up as it was written."""
+
+import os
+import random
+import shutil
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import trio
+
+from blobfs.stores.memory import MemoryStore
+from blobfs.sync import ahead
+from blobfs.types import KIB, MIB
+from tests.contracts.core_files import CoreFiles
+from tests.contracts.files import Handle
+from tests.core import Core, opened_core
+from tests.sync.both import Moment
+from tests.sync.test_every_step import require_whole, save
+
+CREATE = os.O_RDWR | os.O_CREAT
+MOST_BYTES = 3 * MIB
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upload ahead what fills a chunk, at once."""
+    monkeypatch.setattr(ahead, "WORTH_IT_BYTES", 256 * KIB)
+    monkeypatch.setattr(ahead, "LOOK_AGAIN_S", 0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_is_written_over_what_was_sent(tmp_path: Path, seed: int) -> None:
+    """A film that is rendered into the mount would have older pictures in its middle (P6)."""
+    chance, store, content = random.Random(seed), MemoryStore(), bytearray()
+    folder, sent = tmp_path / "0", Sent()
+    for generation in range(3):
+        async with opened(store, folder, sent) as core:
+            handle = await CoreFiles(core).open(b"f", CREATE)
+            assert await handle.read(0, 2 * MOST_BYTES) == content
+            for _ in range(12):
+                await change(handle, content, chance)
+                match chance.randrange(4):
+                    case 0:
+                        await sent.wait()
+                    case 1:
+                        await core.engine.save()
+                assert await handle.read(0, 2 * MOST_BYTES) == content
+            folder = tmp_path / str(generation + 1)
+            # Killed: what follows is lost on the machine that goes on.
+            shutil.copytree(tmp_path / str(generation) / "state", folder / "state")
+    async with opened(store, folder) as core:
+        assert await CoreFiles(core).read(b"f") == content
+        await save(core)
+    assert any((await store.list(".blobfs/packs/")).objects)
+    await require_whole(store)
+    async with opened(store, tmp_path / "elsewhere") as core:
+        assert await CoreFiles(core).read(b"f") == content
+
+
+async def change(handle: Handle, content: bytearray, chance: random.Random) -> None:
+    """Write or cut."""
+    if chance.random() < 0.8:
+        offset = min(len(content), chance.randrange(MOST_BYTES))
+        data = chance.randbytes(chance.choice([100, 5000, 300 * KIB, MIB]))
+        await handle.write(offset, data)
+        content[offset : offset + len(data)] = data
+    else:
+        size = chance.randrange(len(content) + 1)
+        await handle.truncate(size)
+        del content[size:]
+
+
+class Sent:
+    """Knows when a pack was sent."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def pass_by(self, point: str) -> None:
+        if point == "pack.noted":
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Return when the next one is; soon, if there is too little for one."""
+        self._event = trio.Event()
+        with trio.move_on_after(0.05):
+            await self._event.wait()
+
+
+def opened(
+    store: MemoryStore, folder: Path, sent: Sent | None = None
+) -> AbstractAsyncContextManager[Core]:
+    env = Moment().env((sent or Sent()).pass_by)
+    return opened_core(store, folder, env, 60, read_only=False, settle_s=3600)
