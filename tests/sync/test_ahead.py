@@ -54,8 +54,8 @@ async def test_whatever_is_written_over_what_was_sent(tmp_path: Path, seed: int)
     async with opened(store, folder) as core:
         assert await CoreFiles(core).read(b"f") == content
         await save(core)
-    assert any((await store.list(".blobfs/packs/")).objects)
-    await require_whole(store)
+    assert (await store.list(".blobfs/packs/")).objects
+    await require_whole(store, folder / "state")
     async with opened(store, tmp_path / "elsewhere") as core:
         assert await CoreFiles(core).read(b"f") == content
 

@@ -20,8 +20,8 @@ from typing import TypeVar
 import pytest
 import trio
 
+from blobfs.env import Env
 from blobfs.errors import AccessDenied, BlobfsError, OutcomeUnknown, Unreachable
-from blobfs.formats.commit import Entry
 from blobfs.formats.entry import decode_entry, entry_hash
 from blobfs.formats.keys import log_key, pack_key
 from blobfs.formats.pack import verify_name
@@ -30,7 +30,8 @@ from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
 from blobfs.stores.metering import Kind
-from blobfs.types import KIB, MIB
+from blobfs.sync.check import CheckOptions, check
+from blobfs.types import KIB, MIB, Seq
 from tests.contracts.core_files import CoreFiles
 from tests.core import Core, opened_core
 from tests.oracle import EXCHANGE
@@ -176,21 +177,23 @@ async def save(core: Core) -> None:
     assert core.engine.unsaved.intent is None
 
 
-async def require_whole(store: MemoryStore) -> list[Entry]:
-    """Check the bucket with the formats alone: each slot follows the last, each pack is there."""
-    entries: list[Entry] = []
+async def require_whole(store: MemoryStore, state: Path) -> None:
+    """Check bucket and local state: with the formats alone, and as `blobfs check` does."""
     keys = [found.key for found in (await store.list(".blobfs/log/")).objects]
     previous = None
     for seq, key in enumerate(keys, 1):
-        assert key == log_key(seq)  # type: ignore[arg-type]
+        assert key == log_key(Seq(seq))
         entry = decode_entry(store.peek(key), key=key)
         assert previous in (None, entry.previous)
         previous = entry_hash(store.peek(key))
         for pack in entry.packs:
             key = pack_key(pack.name)
             verify_name(pack.name, store.peek(key), key=key)
-        entries.append(entry)
-    return entries
+    if keys:
+        (scratch := state / "scratch").mkdir()
+        options = CheckOptions(scratch=scratch, read_data=True, state_dir=state)
+        assert (await check(store, options, Env())).report.damages == ()
+        shutil.rmtree(scratch)
 
 
 async def require_seen_elsewhere(store: MemoryStore, folder: Path, expected: Seen) -> None:
@@ -272,7 +275,7 @@ async def test_each_request_goes_wrong_once(
         fault(store, nth)
         where = tmp_path / str(nth)
         await Telling(store, where / "here", tries=5).tell()
-        await require_whole(inner)
+        await require_whole(inner, where / "here" / "state")
         await require_seen_elsewhere(inner, where / "elsewhere", EXPECTED.after[-1])
         shutil.rmtree(where)
         of_puts = fault in FAULTS_OF_PUTS
@@ -379,7 +382,7 @@ async def require_kept(store: MemoryStore, left: Path, done: int) -> None:
         await save(core)
         assert await seen(CoreFiles(core)) == shown
     assert core.reading.budget.busy_bytes == 0
-    await require_whole(store)
+    await require_whole(store, left / "state")
     await require_seen_elsewhere(store, left / "elsewhere", shown)
 
 

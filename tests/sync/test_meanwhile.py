@@ -105,7 +105,7 @@ async def test_changes_while_saving_are_kept(tmp_path: Path, moment: str, is_new
         assert await seen(program.files) == oracle.seen()
         await save(core)
         assert await seen(program.files) == oracle.seen()
-    await require_whole(store)
+    await require_whole(store, tmp_path / "here" / "state")
     await require_seen_elsewhere(store, tmp_path / "elsewhere", oracle.seen())
 
 
@@ -180,5 +180,5 @@ async def _require_kept(store: MemoryStore, left: Path, done: int) -> None:
         assert STORY[done] == SAVE
         assert await seen(CoreFiles(core)) == EXPECTED.after[done]
         await save(core)
-    await require_whole(store)
+    await require_whole(store, left / "state")
     await require_seen_elsewhere(store, left / "elsewhere", EXPECTED.after[done])

@@ -154,7 +154,7 @@ class Life:
         await self.compare()
         await self.unmount()
         assert isinstance(self.store.inner, MemoryStore)
-        await require_whole(self.store.inner)
+        await require_whole(self.store.inner, self._generation(self.generation) / "state")
         await require_seen_elsewhere(
             self.store.inner, self.folder / "elsewhere", self.oracle.seen()
         )
