@@ -32,10 +32,10 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("seed", range(8))
-async def test_whatever_is_written_over_what_was_sent(tmp_path: Path, seed: int) -> None:
+async def test_whatever_is_written_over_what_was_sent(quick_path: Path, seed: int) -> None:
     """A film that is rendered into the mount would have older pictures in its middle (P6)."""
     chance, store, content = random.Random(seed), MemoryStore(), bytearray()
-    folder, sent = tmp_path / "0", Sent()
+    folder, sent = quick_path / "0", Sent()
     for generation in range(3):
         async with opened(store, folder, sent) as core:
             handle = await CoreFiles(core).open(b"f", CREATE)
@@ -48,15 +48,15 @@ async def test_whatever_is_written_over_what_was_sent(tmp_path: Path, seed: int)
                     case 1:
                         await core.engine.save()
                 assert await handle.read(0, 2 * MOST_BYTES) == content
-            folder = tmp_path / str(generation + 1)
+            folder = quick_path / str(generation + 1)
             # Killed: what follows is lost on the machine that goes on.
-            shutil.copytree(tmp_path / str(generation) / "state", folder / "state")
+            shutil.copytree(quick_path / str(generation) / "state", folder / "state")
     async with opened(store, folder) as core:
         assert await CoreFiles(core).read(b"f") == content
         await save(core)
     assert (await store.list(".blobfs/packs/")).objects
     await require_whole(store, folder / "state")
-    async with opened(store, tmp_path / "elsewhere") as core:
+    async with opened(store, quick_path / "elsewhere") as core:
         assert await CoreFiles(core).read(b"f") == content
 
 

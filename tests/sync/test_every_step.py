@@ -266,14 +266,14 @@ FAULTS_OF_PUTS = [expire, never_arrive, lose_the_answer, lose_two_answers, arriv
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS + FAULTS_OF_PUTS, ids=lambda fault: fault.__name__)
 async def test_each_request_goes_wrong_once(
-    tmp_path: Path, fault: Callable[[FaultyStore, int], None]
+    quick_path: Path, fault: Callable[[FaultyStore, int], None]
 ) -> None:
     """A bad moment of the network would lose a file, or save it as it never was (P1, P3)."""
     for nth in count(1):
         inner = MemoryStore()
         store = FaultyStore(inner)
         fault(store, nth)
-        where = tmp_path / str(nth)
+        where = quick_path / str(nth)
         await Telling(store, where / "here", tries=5).tell()
         await require_whole(inner, where / "here" / "state")
         await require_seen_elsewhere(inner, where / "elsewhere", EXPECTED.after[-1])
@@ -388,10 +388,10 @@ async def require_kept(store: MemoryStore, left: Path, done: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
-async def test_a_kill_at_each_request(tmp_path: Path, happens: bool) -> None:
+async def test_a_kill_at_each_request(quick_path: Path, happens: bool) -> None:
     """Whoever is killed while a request is under way would lose it, or do it twice (P1, L2)."""
     for nth in count(1):
-        inner, where = MemoryStore(), tmp_path / str(nth)
+        inner, where = MemoryStore(), quick_path / str(nth)
         killed = Killed(where / "here", where / "left")
         store = Doomed(inner, killed.die, nth, happens=happens)
         telling = Telling(store, where / "here", killed=killed)
@@ -404,14 +404,14 @@ async def test_a_kill_at_each_request(tmp_path: Path, happens: bool) -> None:
 
 
 @pytest.mark.slow
-async def test_a_kill_at_each_crash_point(tmp_path: Path) -> None:
+async def test_a_kill_at_each_crash_point(quick_path: Path) -> None:
     """Whoever is killed between two steps would lose what these steps are about (P1, L2, L6)."""
     passed: Counter[str] = Counter()
-    await Telling(MemoryStore(), tmp_path / "whole", CrashPoints(passed).pass_by).tell()
+    await Telling(MemoryStore(), quick_path / "whole", CrashPoints(passed).pass_by).tell()
     assert passed.keys() >= POINTS
     for point, times in passed.items():
         for nth in sorted({1, times} | set(CHANCE.sample(range(1, times + 1), min(times, 4)))):
-            inner, where = MemoryStore(), tmp_path / f"{point}-{nth}"
+            inner, where = MemoryStore(), quick_path / f"{point}-{nth}"
             killed = Killed(where / "here", where / "left")
             points = CrashPoints(Counter(), {(point, nth): killed.die})
             telling = Telling(Halting(inner, killed), where / "here", points.pass_by, killed)

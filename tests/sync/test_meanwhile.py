@@ -74,7 +74,7 @@ MEANWHILE = [
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "committed"])
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_changes_while_saving_are_kept(tmp_path: Path, moment: str, is_new: bool) -> None:
+async def test_changes_while_saving_are_kept(quick_path: Path, moment: str, is_new: bool) -> None:
     """Whoever writes just while blobfs saves would find the older content later."""
     clock, oracle, store = Moment(), OracleProgram(), MemoryStore()
     to_do: list[Do] = []
@@ -91,7 +91,7 @@ async def test_changes_while_saving_are_kept(tmp_path: Path, moment: str, is_new
             nursery.start_soon(do, to_do)
 
     env = clock.env(meanwhile)
-    opening = opened_core(store, tmp_path / "here", env, 60, read_only=False, settle_s=3600)
+    opening = opened_core(store, quick_path / "here", env, 60, read_only=False, settle_s=3600)
     async with opening as core, trio.open_nursery() as nursery:
         program = Program(CoreFiles(core))
         await do([*BEFORE])
@@ -105,11 +105,11 @@ async def test_changes_while_saving_are_kept(tmp_path: Path, moment: str, is_new
         assert await seen(program.files) == oracle.seen()
         await save(core)
         assert await seen(program.files) == oracle.seen()
-    await require_whole(store, tmp_path / "here" / "state")
-    await require_seen_elsewhere(store, tmp_path / "elsewhere", oracle.seen())
+    await require_whole(store, quick_path / "here" / "state")
+    await require_seen_elsewhere(store, quick_path / "elsewhere", oracle.seen())
 
 
-async def test_what_dies_in_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
+async def test_what_dies_in_a_commit_that_fails_leaves_nothing(quick_path: Path) -> None:
     """Rows of files that never were anywhere would stay unsaved for ever."""
     store = FaultyStore(MemoryStore())
 
@@ -120,7 +120,7 @@ async def test_what_dies_in_a_commit_that_fails_leaves_nothing(tmp_path: Path) -
             nursery.start_soon(program.unlink, (b"dies",))
 
     env = Moment().env(fail)
-    opening = opened_core(store, tmp_path, env, 60, read_only=False, settle_s=3600)
+    opening = opened_core(store, quick_path, env, 60, read_only=False, settle_s=3600)
     async with opening as core, trio.open_nursery() as nursery:
         program = Program(CoreFiles(core))
         await program.make((b"dies",), stat.S_IFREG, 0o644)
@@ -149,14 +149,14 @@ class Cut(Killed):
 @pytest.mark.slow
 @pytest.mark.parametrize("happens", [False, True], ids=["before", "after"])
 async def test_a_power_cut_at_each_put(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: bool
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch, happens: bool
 ) -> None:
     """What others see in the bucket would be taken back here, or turn into zeros (P2, S2)."""
     chance = random.Random(2)
     nth = 0
     while True:
         nth += 1
-        inner, where = MemoryStore(), tmp_path / str(nth)
+        inner, where = MemoryStore(), quick_path / str(nth)
         (journal := where / "here" / "state" / "journal").mkdir(parents=True)
         with monkeypatch.context() as patched:
             cut = Cut(where / "here", where / "left", Disk(journal, patched), chance)
