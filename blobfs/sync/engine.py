@@ -22,7 +22,7 @@ import trio
 from blobfs import __version__
 from blobfs.cache.reading import Reading
 from blobfs.env import Env
-from blobfs.errors import ReadOnly
+from blobfs.errors import OutcomeUnknown, ReadOnly, Unreachable
 from blobfs.model.numbers import RANGE_NUMBERS
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
@@ -246,6 +246,7 @@ class _Parts:
             brought=self._uploads.brought_bytes,
             env=env,
         )
+        self._is_proven = True
         self._is_there = False
         self._pusher = self._make_pusher()
 
@@ -271,17 +272,32 @@ class _Parts:
         """
         reason = None
         if exists and (not self._options.read_only or self._has_unsaved()):
-            reason = await why_read_only(
-                self._bucket.store,
-                self._volume,
-                self._identity.client,
-                single_writer=self._options.single_writer,
-            )
+            reason = await self._try_to_write()
         if reason is not None and self._options.read_write:
             raise ReadOnly(
                 f"the bucket cannot be written to: {reason}", hint="leave away --read-write"
             )
         return reason
+
+    async def _try_to_write(self) -> str | None:
+        """As `why_read_only`. A store that takes nothing now can be read: the first save finds out.
+
+        Raises:
+            Unreachable, OutcomeUnknown: it did not say, and writing was asked for.
+        """
+        try:
+            return await why_read_only(
+                self._bucket.store,
+                self._volume,
+                self._identity.client,
+                single_writer=self._options.single_writer,
+            )
+        except (Unreachable, OutcomeUnknown) as error:
+            if self._options.read_write:
+                raise
+            log.warning("whether anything can be saved is not known yet: %s", error)
+            self._is_proven = False
+            return None
 
     async def begin(self, *, exists: bool) -> None:
         """Bring the tree up to the log, and end what an earlier run began.
@@ -290,7 +306,7 @@ class _Parts:
             Damaged: the log is broken.
             BlobfsError: the store failed us.
         """
-        self._is_there = exists
+        self._is_there = exists and self._is_proven
         if not exists:
             if self._options.read_write:
                 await self._create()
@@ -331,7 +347,7 @@ class _Parts:
         )
 
     async def _create(self) -> None:
-        """Make the bucket a volume, if it is none yet."""
+        """Make the bucket a volume that can be written to, if it is not known to be one."""
         if self._is_there:
             return
         async with self._creating:

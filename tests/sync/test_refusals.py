@@ -40,3 +40,34 @@ async def test_a_bucket_that_takes_nothing_more(tmp_path: Path, refusal: BlobfsE
         assert place.engine.statistics().problem is None
     async with opened_place(store, tmp_path / "elsewhere") as place:
         assert await place.tree() == expected
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_what_takes_nothing_can_be_read(tmp_path: Path, refusal: BlobfsError) -> None:
+    """A used-up quota would lock everybody out of what is there."""
+    store = FaultyStore(MemoryStore())
+    async with opened_place(store, tmp_path) as place:
+        await place.write("f", b"saved")
+        await place.save()
+        await place.write("g", b"unsaved")
+    store.fail("put", refusal, times=None)
+    async with opened_place(store, tmp_path) as place:
+        assert await place.tree() == {"f": b"saved", "g": b"unsaved"}
+        store.heal()
+        if place.engine.read_only_reason is None:  # nobody said that it is for ever
+            with trio.fail_after(10):
+                await place.save()
+    async with opened_place(store, tmp_path) as place:
+        with trio.fail_after(10):
+            await place.save()
+
+
+async def test_who_wants_to_write_is_told_at_once(tmp_path: Path) -> None:
+    """A script would go on, and fail after hours."""
+    store = FaultyStore(MemoryStore())
+    async with opened_place(store, tmp_path, read_write=True):
+        pass
+    store.fail("put", REFUSALS[1], times=None)
+    with pytest.RaisesGroup(Unreachable, flatten_subgroups=True, allow_unwrapped=True):
+        async with opened_place(store, tmp_path, read_write=True):
+            pass
