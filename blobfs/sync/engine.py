@@ -187,7 +187,7 @@ async def open_engine(
 
 
 async def _identity(volume: Volume, options: EngineOptions, env: Env, *, exists: bool) -> Identity:
-    """Return who this client is; nothing is written down where nothing will be written."""
+    """Return who this client is; what the volume would be is on the local disk before."""
     if not exists:
         await keep_plan(volume, options.state_dir)
     return await open_identity(options.state_dir, volume.info.id, env)
