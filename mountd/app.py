@@ -39,7 +39,8 @@ log = logging.getLogger("mountd.app")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """SIGHUP: the terminal of a mount in the foreground was closed."""
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.001
+"""Less makes long listings slower, whose pages are read in threads; more, programs' writes."""
 
 START_WITHIN_S = 7.5
 """The command line gives up after 10 s in all; the reason has to reach it before."""
