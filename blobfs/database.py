@@ -220,6 +220,31 @@ async def open_database(
         await database._close()
 
 
+@contextlib.asynccontextmanager
+async def open_or_begin_anew(
+    opening: Callable[[], contextlib.AbstractAsyncContextManager[T]],
+    discard: Callable[[], object],
+    name: str,
+) -> AsyncIterator[T]:
+    """Enter `opening`: tables of which all can be had again, from the bucket for one.
+
+    If they are damaged that is said in the log, under this `name`; `discard` removes them, on
+    a worker thread, and `opening` is entered again.
+
+    Raises:
+        Damaged: they are so again.
+        LocalFault: as `open_database`.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(opening())
+        except Damaged as error:
+            log.warning("%s cannot be used: begun anew. (%s)", name, error)
+            await trio.to_thread.run_sync(discard)
+            opened = await stack.enter_async_context(opening())
+        yield opened
+
+
 def _open(
     path: Path, tables: Sequence[str], map_bytes: int, sync: Sync
 ) -> tuple[lmdb.Environment, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The database keeps what it committed, and a failing change takes no other with it."""
 
+import contextlib
 import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from blobfs.database import Database, NoRoom, Sync, Writer, open_database
+from blobfs.database import (
+    Database,
+    NoRoom,
+    Sync,
+    Writer,
+    open_database,
+    open_or_begin_anew,
+)
 from blobfs.errors import Damaged, LocalFault
 
 MIB = 1024 * 1024
@@ -121,3 +129,29 @@ async def test_a_path_that_cannot_be_a_folder_is_a_local_fault(tmp_path: Path) -
     with pytest.raises(LocalFault, match="file"):
         async with open_database(tmp_path / "file", tables=["rows"], map_bytes=MIB, sync=Sync.FULL):
             pass
+
+
+async def test_damaged_tables_are_begun_anew_once(tmp_path: Path) -> None:
+    """A torn cache would be the end of every mount; or be thrown away again and again."""
+    opened: list[bool] = []
+
+    @contextlib.asynccontextmanager
+    async def opening() -> AsyncIterator[str]:
+        opened.append(left.exists())
+        if left.exists():
+            raise Damaged("torn")
+        yield "tables"
+
+    (left := tmp_path / "left").touch()
+    async with open_or_begin_anew(opening, left.unlink, "it") as tables:
+        assert (tables, opened) == ("tables", [True, False])
+
+    left.touch()
+    with pytest.raises(Damaged):
+        async with open_or_begin_anew(opening, lambda: None, "it"):
+            pass
+    left.unlink()
+    with pytest.raises(Damaged):
+        async with open_or_begin_anew(opening, left.touch, "it"):
+            raise Damaged("a row, while it was in use")
+    assert not left.exists()

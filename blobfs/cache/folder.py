@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -26,8 +27,7 @@ from blobfs.cache.buffers import BufferPool
 from blobfs.cache.index import TABLES, BlockId, Held, Index, load_index
 from blobfs.cache.lock import FolderLock, folder_fault, hold_folder, no_room
 from blobfs.cache.segments import PAGE_BYTES, ReadBack, Segments
-from blobfs.database import Sync, open_database
-from blobfs.errors import Damaged
+from blobfs.database import Sync, open_database, open_or_begin_anew
 from blobfs.model.coalesce import Place
 from blobfs.types import GIB, MIB
 
@@ -199,7 +199,9 @@ async def open_folder(
             log.warning("the machine stopped while the cache was in use: begun anew. path=%s", root)
         if anew or lock.machine_stopped:
             await trio.to_thread.run_sync(_discard, root)
-        async with _open_index(root, limit_bytes) as index:
+        opening = partial(_open_index, root, limit_bytes)
+        discard = partial(_discard, root)
+        async with open_or_begin_anew(opening, discard, f"the cache in {str(root)!r}") as index:
             segments = Segments(root / "data", segment_bytes(limit_bytes), *index.last, buffers)
             await trio.to_thread.run_sync(_prepare, root, segments, index)
             yield Folder(root, limit_bytes, lock, index, segments)
@@ -215,22 +217,10 @@ def segment_bytes(limit_bytes: int) -> int:
 async def _open_index(root: Path, limit_bytes: int) -> AsyncIterator[Index]:
     # Rows for blocks of one page each take about a tenth of the data; twice that to be sure.
     map_bytes = max(GIB, limit_bytes // 5)
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def enter() -> Index:
-            database = await stack.enter_async_context(
-                open_database(_index_path(root), tables=TABLES, map_bytes=map_bytes, sync=Sync.NONE)
-            )
-            return await load_index(database)
-
-        try:
-            index = await enter()
-        except Damaged as error:
-            log.warning("the cache index is of no use: begun anew. path=%s (%s)", root, error)
-            await stack.aclose()
-            await trio.to_thread.run_sync(_discard, root)
-            index = await enter()
-        yield index
+    async with open_database(
+        _index_path(root), tables=TABLES, map_bytes=map_bytes, sync=Sync.NONE
+    ) as database:
+        yield await load_index(database)
 
 
 def _prepare(root: Path, segments: Segments, index: Index) -> None:

@@ -21,7 +21,6 @@ Concurrency: methods that are not async may be called at any moment and see one 
 
 import contextlib
 import hashlib
-import logging
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -30,14 +29,11 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-import trio
 
-from blobfs.database import Database, Reader, Sync, Writer, open_database
+from blobfs.database import Database, Reader, Sync, Writer, open_database, open_or_begin_anew
 from blobfs.errors import Damaged
 from blobfs.model.listing import Entry, OddKey, Part
 from blobfs.types import GIB
-
-log = logging.getLogger("blobfs.native")
 
 TABLES = ("folders", "pages", "names", "odd", "garbage", "meta")
 
@@ -216,39 +212,27 @@ class Listings:
         return await self._database.write(partial(_remove_garbage, listings=idle))
 
 
-@contextlib.asynccontextmanager
-async def open_listings(path: Path) -> AsyncIterator[Listings]:
+def open_listings(path: Path) -> contextlib.AbstractAsyncContextManager[Listings]:
     """Open the listings kept in `path`; damaged ones are begun anew: the store has them all.
 
     Raises:
         LocalFault: the folder cannot be used.
     """
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def enter() -> Listings:
-            database = await stack.enter_async_context(
-                open_database(path, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL)
-            )
-            return await _load_listings(database)
-
-        try:
-            listings = await enter()
-        except Damaged as error:
-            log.warning("the listings are of no use: begun anew. path=%s (%s)", path, error)
-            await stack.aclose()
-            await trio.to_thread.run_sync(shutil.rmtree, path)
-            listings = await enter()
-        yield listings
+    return open_or_begin_anew(
+        partial(_open_kept, path), partial(shutil.rmtree, path), f"what is listed in {str(path)!r}"
+    )
 
 
-async def _load_listings(database: Database) -> Listings:
-    """Return the listings that `database` holds.
+@contextlib.asynccontextmanager
+async def _open_kept(path: Path) -> AsyncIterator[Listings]:
+    """Open the listings as they are.
 
     Raises:
-        Damaged: it does not hold together, or is of another format.
+        Damaged: they do not hold together, or are of another format.
     """
-    await database.write(_stamp)
-    return Listings(database)
+    async with open_database(path, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL) as database:
+        await database.write(_stamp)
+        yield Listings(database)
 
 
 def _stamp(writer: Writer) -> None:

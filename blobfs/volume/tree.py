@@ -8,7 +8,6 @@ takes a few microseconds. An entry appears whole.
 """
 
 import contextlib
-import logging
 import shutil
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from blobfs.database import Database, Reader, Sync, Writer, open_database
+from blobfs.database import Database, Reader, Sync, Writer, open_database, open_or_begin_anew
 from blobfs.errors import Damaged, NotFound
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
@@ -42,8 +41,6 @@ from blobfs.volume.tree_rows import (
     first_state,
     number_key,
 )
-
-log = logging.getLogger("blobfs.tree")
 
 MAP_BYTES = 256 * GIB
 
@@ -194,8 +191,9 @@ class Tree:
         return await self._database.write(partial(replay, landed=tuple(landed)))
 
 
-@contextlib.asynccontextmanager
-async def open_tree(folder: Path, volume_id: bytes, origin: bytes) -> AsyncIterator[Tree]:
+def open_tree(
+    folder: Path, volume_id: bytes, origin: bytes
+) -> contextlib.AbstractAsyncContextManager[Tree]:
     """Open the tree kept in `folder`; `origin` is the SHA-256 of the object `volume`.
 
     One that is damaged, of another format or of another volume is begun anew: the bucket has
@@ -204,23 +202,20 @@ async def open_tree(folder: Path, volume_id: bytes, origin: bytes) -> AsyncItera
     Raises:
         LocalFault: the folder cannot be used.
     """
-    async with contextlib.AsyncExitStack() as stack:
+    return open_or_begin_anew(
+        partial(_open_stamped, folder, volume_id, origin),
+        partial(shutil.rmtree, folder),
+        f"the tree in {str(folder)!r}",
+    )
 
-        async def enter() -> Tree:
-            database = await stack.enter_async_context(
-                open_database(folder, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL)
-            )
-            await database.write(partial(_stamp, volume_id=volume_id, origin=origin))
-            return Tree(database)
 
-        try:
-            tree = await enter()
-        except Damaged as error:
-            log.warning("the tree is of no use: replayed anew. path=%s (%s)", folder, error)
-            await stack.aclose()
-            await trio.to_thread.run_sync(shutil.rmtree, folder)
-            tree = await enter()
-        yield tree
+@contextlib.asynccontextmanager
+async def _open_stamped(folder: Path, volume_id: bytes, origin: bytes) -> AsyncIterator[Tree]:
+    async with open_database(
+        folder, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL
+    ) as database:
+        await database.write(partial(_stamp, volume_id=volume_id, origin=origin))
+        yield Tree(database)
 
 
 @contextlib.asynccontextmanager
