@@ -1,18 +1,13 @@
 """Spell a commit in bytes: what lies under `log/<seq>`.
 
-    magic "BLOBLOG" and a zero byte (8) | version (2) | flags (2, zero) | plain length (4)
-    body: a frame, as of a chunk
-    SHA-256 of all of the above (32)
-
-Numbers are big-endian. The plain body is MessagePack, an array of the fields of `_Body` in
-their order. Fields that a later version appends are passed over, and hold nothing that replay
-depends on: what a reader has to know is a new operation, or is named in `needs`, and stops
-readers that do not know it. An entry is 256 KiB at most; longer lists lie in chunks (L7), which
-`formats.blocks` spells.
+It lies in an envelope (`formats.envelope`) with the magic "BLOBLOG" and a zero byte. The plain
+body is MessagePack, an array of the fields of `_Body` in their order. Fields that a later version
+appends are passed over, and hold nothing that replay depends on: what a reader has to know is a
+new operation, or is named in `needs`, and stops readers that do not know it. An entry is 256 KiB
+at most; longer lists lie in chunks (L7), which `formats.blocks` spells.
 """
 
 import hashlib
-import struct
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -21,8 +16,9 @@ from msgspec import Meta
 
 from blobfs.errors import BlobfsError
 from blobfs.formats.blocks import MOST_BLOCK_BYTES
-from blobfs.formats.chunk import Buffer, encode_frame, expand
+from blobfs.formats.chunk import Buffer
 from blobfs.formats.commit import Counters, Entry, UsedPack
+from blobfs.formats.envelope import Envelope
 from blobfs.formats.keys import MOST_SEQ, parse_log_key
 from blobfs.formats.operations import (
     WireOperation,
@@ -52,16 +48,10 @@ MOST_BODY_BYTES = MOST_BLOCK_BYTES
 """Of its body when decompressed."""
 
 _WHAT = "log entry"
-_HEADER = struct.Struct(">8sHHI")
-_CHECKSUM_BYTES = 32
-_LEVEL = 3
+_ENVELOPE = Envelope(_WHAT, MAGIC, VERSION, MOST_ENTRY_BYTES, MOST_BODY_BYTES)
 
 SeqOfEntry = Annotated[Seq, Meta(ge=1, le=MOST_SEQ)]
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
-
-
-class EntryTooLong(ValueError):
-    """The entry exceeds what a slot may hold: its lists have to lie in chunks (L7)."""
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True):
@@ -90,15 +80,10 @@ def entry_hash(data: Buffer) -> bytes:
 def encode_entry(entry: Entry) -> bytes:
     """Return the bytes of a commit. They are read back, since what no reader takes stops all.
 
-    Raises EntryTooLong, and ValueError for an entry that cannot be right.
+    Raises TooLong when its lists have to lie in chunks (L7), ValueError when it cannot be right.
     """
     plain = msgspec.msgpack.encode(_spell(entry))
-    if len(plain) > MOST_BODY_BYTES:
-        raise EntryTooLong(f"entry is too long. plain={len(plain)}")
-    head = _HEADER.pack(MAGIC, VERSION, 0, len(plain)) + encode_frame(plain, level=_LEVEL)
-    data = head + hashlib.sha256(head).digest()
-    if len(data) > MOST_ENTRY_BYTES:
-        raise EntryTooLong(f"entry is too long. stored={len(data)}")
+    data = _ENVELOPE.seal(plain)
     if _read(_BODY.decode(plain)) != entry:
         raise ValueError(f"entry would not be read as it is. seq={entry.seq}")
     return data
@@ -109,7 +94,7 @@ def decode_entry(data: Buffer, *, key: str) -> Entry:
 
     Raises Damaged, also when it is another slot's, and Unsupported when it is newer.
     """
-    plain = _open_envelope(data, key)
+    plain = _ENVELOPE.open(data, key)
     try:
         body = _BODY.decode(plain)
         refuse_unknown_needs(_WHAT, body.needs, key)
@@ -119,24 +104,6 @@ def decode_entry(data: Buffer, *, key: str) -> Entry:
     if entry.seq != parse_log_key(key):
         raise damaged(_WHAT, f"it says that it is number {entry.seq}", key)
     return entry
-
-
-def _open_envelope(data: Buffer, key: str) -> Buffer:
-    """Return the plain body. Bytes that do not have their checksum are never interpreted."""
-    if not _HEADER.size + _CHECKSUM_BYTES <= len(data) <= MOST_ENTRY_BYTES:
-        raise damaged(_WHAT, f"it has {len(data)} bytes", key)
-    view = memoryview(data)
-    content, checksum = view[:-_CHECKSUM_BYTES], view[-_CHECKSUM_BYTES:]
-    magic, version, flags, plain_bytes = _HEADER.unpack_from(content)
-    if magic != MAGIC:
-        raise damaged(_WHAT, "it does not begin like one", key)
-    if hashlib.sha256(content).digest() != checksum:
-        raise damaged(_WHAT, "its bytes do not have its checksum", key)
-    if version != VERSION or flags:
-        raise newer(_WHAT, f"version {version}, flags {flags:#x}", key)
-    if plain_bytes > MOST_BODY_BYTES:
-        raise damaged(_WHAT, f"a declared length of {plain_bytes} bytes is absurd", key)
-    return expand(content[_HEADER.size :], plain_bytes, what=_WHAT, key=key)
 
 
 def _spell(entry: Entry) -> _Body:

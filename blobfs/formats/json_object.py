@@ -60,9 +60,15 @@ def decode_json(data: bytes, kind: type[Wire], version: int, *, what: str, key: 
     return _decode(data, kind, what, key)
 
 
-def refuse_unknown_fields(data: bytes, kind: type[Marked], *, what: str, key: str) -> None:
-    """Refuse an object with fields beyond those of `kind`. Raises Damaged, Unsupported."""
-    unknown = _decode(data, dict[str, Any], what, key).keys() - set(kind.__struct_fields__)
+def refuse_unknown_fields(
+    data: bytes, kind: type[msgspec.Struct], *, what: str, key: str, inside: str | None = None
+) -> None:
+    """Refuse an object with fields beyond those of `kind`. Raises Damaged, Unsupported.
+
+    With `inside` it is about the object that this field of it holds.
+    """
+    found = _decode(data, dict[str, Any], what, key)
+    unknown = (found if inside is None else found[inside]).keys() - set(kind.__struct_fields__)
     if unknown:
         raise newer(what, f"it has a field {min(unknown)[:64]!r}", key)
 

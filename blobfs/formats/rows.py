@@ -1,7 +1,8 @@
 """Name the rows of a volume's tree: dirents and inodes, as the log and the local tree hold them.
 
-Values only; `formats.entry` turns what changes them into bytes. The limits that stand beside the
-types are part of the format: decoders refuse what exceeds them.
+Values only; `formats.entry` turns what changes them into bytes, `formats.tables` says how they
+are rows themselves. The limits that stand beside the types are part of the format: decoders
+refuse what exceeds them.
 """
 
 import enum
@@ -66,12 +67,12 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `length_bytes`, 16 MiB at most; a hole (`chunk` empty) reads as zeros and has any length.
     """
 
-    length_bytes: int
-    chunk: ChunkId = NO_CHUNK
-    pack: PackName = NO_PACK
-    offset: int = 0
+    length_bytes: SizeField
+    chunk: Annotated[ChunkId, Meta(max_length=32)] = NO_CHUNK
+    pack: Annotated[PackName, Meta(max_length=40)] = NO_PACK
+    offset: PackBytesField = 0
     """Of the stored frame, in the pack."""
-    stored_bytes: int = 0
+    stored_bytes: Annotated[int, Meta(ge=0, le=MOST_CHUNK_BYTES)] = 0
     """Of the frame; equal to `length_bytes` when it is stored raw."""
 
     @property
@@ -98,7 +99,7 @@ class ListPart(msgspec.Struct, frozen=True, array_like=True):
     extents cover the `covered_bytes` of the file that follow those of the part before.
     """
 
-    covered_bytes: int
+    covered_bytes: SizeField
     chunk: Extent
 
 
@@ -117,38 +118,38 @@ FileContent = Inline | Extents | ExtentList
 EMPTY = Inline(b"")
 
 
-class InodeRow(msgspec.Struct, frozen=True, array_like=True):
+class InodeRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An inode as the log made it. Times are ns since the epoch."""
 
     kind: Kind
-    mode: int
+    mode: ModeField
     """Permission bits, 0o7777 at most."""
-    uid: int
-    gid: int
-    mtime_ns: int
-    ctime_ns: int
-    nlink: int
+    uid: OwnerField
+    gid: OwnerField
+    mtime_ns: SignedField
+    ctime_ns: SignedField
+    nlink: SignedField
     """Of files: dirents that lead here. Of directories always 1."""
-    size_bytes: int = 0
+    size_bytes: SizeField = 0
     content: FileContent = EMPTY
-    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+    xattrs: tuple[tuple[NameField, XattrValueField], ...] = ()
     """Sorted by name."""
-    rdev: int = 0
-    prefix: str | None = None
+    rdev: DeviceField = 0
+    prefix: PrefixField | None = None
     """Of a directory that also shows native objects: those below this prefix."""
-    parent: InodeNo = InodeNo(0)
+    parent: OptionalInodeField = InodeNo(0)
     """Of a directory: where it lies (C5); 0 elsewhere and for the root."""
-    seq: Seq = Seq(0)
+    seq: SeqField = Seq(0)
     """The commit that changed it last."""
-    content_seq: Seq = Seq(0)
+    content_seq: SeqField = Seq(0)
     """The commit that changed its content last."""
 
 
-class DirentRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class DirentRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """A name in a directory: what it leads to."""
 
-    inode: InodeNo
+    inode: InodeField
     kind: Kind
-    seq: Seq = Seq(0)
-    shadows: str = ""
+    seq: SeqField = Seq(0)
+    shadows: VersionField = ""
     """In a directory with a prefix: the version of the native object behind it, "" if none (N4)."""

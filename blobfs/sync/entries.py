@@ -8,12 +8,13 @@ from msgspec.structs import replace
 from blobfs.formats.blocks import encode_operation_blocks, encode_pack_blocks
 from blobfs.formats.chunk import Buffer
 from blobfs.formats.commit import Entry, Grant, NewInode, Operation, UsedPack
-from blobfs.formats.entry import EntryTooLong, encode_entry, entry_hash
+from blobfs.formats.entry import encode_entry, entry_hash
+from blobfs.formats.envelope import TooLong
 from blobfs.formats.rows import Extent
+from blobfs.formats.tables import GrantedRange
 from blobfs.model.chain import Landed
 from blobfs.model.numbers import is_native, range_of
 from blobfs.types import ROOT_INODE, InodeNo, PackName
-from blobfs.volume.tree_rows import GrantedRange
 
 SaveBlocks = Callable[[Sequence[Buffer]], Awaitable[Sequence[Extent]]]
 """Saves each of some blocks as a chunk and returns where they are."""
@@ -58,7 +59,7 @@ async def spell_entry(entry: Entry, save_blocks: SaveBlocks, brought: BroughtByt
     """
     try:
         data = encode_entry(entry)
-    except EntryTooLong:
+    except TooLong:
         short = await _in_parts(entry, save_blocks, brought)
         data = encode_entry(short)
         # As everybody else will read it: all trees hold the same rows (C6).

@@ -9,9 +9,9 @@ Concurrency: nothing here awaits.
 
 from collections.abc import Callable, Iterable
 
+from blobfs.formats.tables import GrantedRange
 from blobfs.model.numbers import is_native, range_of
 from blobfs.types import ROOT_INODE, InodeNo
-from blobfs.volume.tree_rows import GrantedRange
 
 
 class Numbers:

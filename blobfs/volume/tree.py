@@ -19,6 +19,7 @@ from blobfs.database import Database, Reader, Sync, Writer, open_database, open_
 from blobfs.errors import Damaged, NotFound
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.formats.tables import ClientState, GrantedRange
 from blobfs.model.chain import Landed, Position
 from blobfs.types import GIB, KIB, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree_compare import first_difference
@@ -26,8 +27,6 @@ from blobfs.volume.tree_replay import read_state, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
     TABLES,
-    ClientState,
-    GrantedRange,
     LogState,
     Place,
     decode_client,

@@ -16,10 +16,9 @@ from blobfs.database import Reader, Writer
 from blobfs.errors import Damaged
 from blobfs.formats.commit import Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.formats.tables import ClientState, GrantedRange
 from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo
 from blobfs.volume.tree_rows import (
-    ClientState,
-    GrantedRange,
     LogState,
     Place,
     decode_client,

@@ -24,8 +24,9 @@ import xxhash
 
 from blobfs.formats.commit import Counters
 from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.formats.tables import ClientState, GrantedRange
 from blobfs.model.chain import Position
-from blobfs.types import ROOT_INODE, ClientId, InodeNo, PackName, Seq
+from blobfs.types import ROOT_INODE, InodeNo, PackName, Seq
 
 TABLES = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "state")
 
@@ -39,24 +40,6 @@ class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pack: PackName
     offset: int
     stored_bytes: int
-
-
-class ClientState(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The last commit of a client, as the log shows it (L3, L6)."""
-
-    counter: int
-    seq: Seq
-    hash: bytes
-
-
-class GrantedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Inode numbers `first` up to, not including, `stop`, that belong to one client (M1)."""
-
-    client: ClientId
-    first: int
-    stop: int
-    unused: int
-    """The high-water mark: numbers from here on were in no entry yet."""
 
 
 class LogState(msgspec.Struct, frozen=True, array_like=True):

@@ -22,11 +22,11 @@ from blobfs.formats.commit import (
 from blobfs.formats.entry import (
     MOST_BODY_BYTES,
     MOST_ENTRY_BYTES,
-    EntryTooLong,
     decode_entry,
     encode_entry,
     entry_hash,
 )
+from blobfs.formats.envelope import TooLong
 from blobfs.formats.keys import log_key
 from blobfs.formats.rows import Extent, Extents, Inline, Kind
 from blobfs.types import ROOT_INODE, ChunkId, ClientId, InodeNo, PackName, Seq
@@ -75,7 +75,7 @@ class TestWriting:
     def test_a_long_entry_is_refused(self) -> None:
         """A slot would be filled with what nobody reads."""
         many = entry_of(*(AddLinks(InodeNo(n), 1) for n in range(1, 300_000)))
-        with pytest.raises(EntryTooLong):
+        with pytest.raises(TooLong):
             encode_entry(many)
 
     def test_an_entry_that_compresses_badly_is_refused(self) -> None:
@@ -84,7 +84,7 @@ class TestWriting:
             Extent(9, ChunkId(hashlib.sha256(b"%d" % n).digest()), PACK.name, 0, 9)
             for n in range(9000)
         )
-        with pytest.raises(EntryTooLong):
+        with pytest.raises(TooLong):
             encode_entry(entry_of(SetContent(INODE, 9 * 9000, Extents(chunks), Seq(0))))
 
     @pytest.mark.parametrize(

@@ -23,10 +23,11 @@ from blobfs.formats.commit import (
     SetXattr,
 )
 from blobfs.formats.rows import Extent, ExtentList, Inline, Kind, ListPart
+from blobfs.formats.tables import GrantedRange
 from blobfs.model.chain import Landed, Position
 from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree import Tree, open_tree
-from blobfs.volume.tree_rows import TABLES, GrantedRange
+from blobfs.volume.tree_rows import TABLES
 from tests.volume.story import (
     GRANTED,
     ME,

@@ -1,0 +1,127 @@
+"""Name the tables of a volume's tree, their keys and their rows, as checkpoints hold them.
+
+    1  inodes     inode                    InodeRow
+    2  dirents    parent inode, name       DirentRow
+    3  packs      pack name                seq of the last entry that refers to it
+    4  clients    client id                ClientState
+    5  ranges     last number of a range   GrantedRange (M1)
+
+Numbers and seqs in keys, and the seq that is a row, are 8 bytes, big-endian, so that keys sort as
+their numbers do. All other rows are MessagePack, an array of the fields in their order, and a
+content is spelled with the names of packs in it. The local tree holds the same keys and rows, so
+that a checkpoint is read into it and written from it as bytes.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from blobfs.formats.rows import DirentRow, InodeRow, SeqField
+from blobfs.formats.wire import Malformed, covered_bytes
+from blobfs.types import FIRST_NATIVE_INODE, ClientId, Seq
+
+Row = tuple[bytes, bytes]
+"""A key of a table, and what lies under it."""
+
+HashField = Annotated[bytes, Meta(min_length=32, max_length=32)]
+ClientField = Annotated[ClientId, Meta(min_length=16, max_length=16)]
+CountField = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
+
+_NUMBER_BYTES = 8
+
+
+class Table(enum.IntEnum):
+    """The tables of a tree; the numbers are part of the format."""
+
+    INODES = 1
+    DIRENTS = 2
+    PACKS = 3
+    CLIENTS = 4
+    RANGES = 5
+
+
+class ClientState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The last commit of a client, as the log shows it (L3, L6)."""
+
+    counter: CountField
+    seq: SeqField
+    hash: HashField
+
+
+class GrantedRange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Inode numbers `first` up to, not including, `stop`, that belong to one client (M1)."""
+
+    client: ClientField
+    first: CountField
+    stop: CountField
+    unused: CountField
+    """The high-water mark: numbers from here on were in no entry yet."""
+
+
+def check_row(table: Table, key: bytes, row: bytes) -> Any:
+    """Return what the row says, once it is sure that it can lie under this key of the table.
+
+    Raises Malformed, and other ValueErrors, for what no writer writes.
+    """
+    return _CHECKS[table](key, row)
+
+
+def _check_inode(key: bytes, data: bytes) -> InodeRow:
+    if not 1 <= _number(key) < 1 << 63:
+        raise Malformed(f"no inode has the number {_number(key)}")
+    row = _INODE.decode(data)
+    if covered_bytes(row.content) != row.size_bytes:
+        raise Malformed(f"content is not that of a file of {row.size_bytes} bytes")
+    return row
+
+
+def _check_dirent(key: bytes, data: bytes) -> DirentRow:
+    name = key[_NUMBER_BYTES:]
+    if not 1 <= len(name) <= 255 or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise Malformed(f"an entry of a directory cannot be called {name!r}")
+    return _DIRENT.decode(data)
+
+
+def _check_pack(key: bytes, data: bytes) -> Seq:
+    if len(key) != 40:
+        raise Malformed(f"no pack is called {key.hex()}")
+    return Seq(_number(data))
+
+
+def _check_client(key: bytes, data: bytes) -> ClientState:
+    if len(key) != 16:
+        raise Malformed(f"no client is called {key.hex()}")
+    return _CLIENT.decode(data)
+
+
+def _check_range(key: bytes, data: bytes) -> GrantedRange:
+    row = _RANGE.decode(data)
+    if row.stop - 1 != _number(key) or not row.first < row.stop <= FIRST_NATIVE_INODE:
+        raise Malformed(f"inode numbers {row.first} to {row.stop} cannot be granted")
+    if not row.first <= row.unused <= row.stop:
+        raise Malformed(f"inode numbers up to {row.unused} are used of {row.first} to {row.stop}")
+    return row
+
+
+def _number(data: bytes) -> int:
+    number = int.from_bytes(data, "big")
+    if len(data) != _NUMBER_BYTES or number >= 1 << 63:
+        raise Malformed(f"this is no number: {data.hex()}")
+    return number
+
+
+_INODE = msgspec.msgpack.Decoder(InodeRow)
+_DIRENT = msgspec.msgpack.Decoder(DirentRow)
+_CLIENT = msgspec.msgpack.Decoder(ClientState)
+_RANGE = msgspec.msgpack.Decoder(GrantedRange)
+
+_CHECKS: dict[Table, Callable[[bytes, bytes], Any]] = {
+    Table.INODES: _check_inode,
+    Table.DIRENTS: _check_dirent,
+    Table.PACKS: _check_pack,
+    Table.CLIENTS: _check_client,
+    Table.RANGES: _check_range,
+}
