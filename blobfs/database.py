@@ -62,6 +62,15 @@ class Reader:
                 yield key, value
                 found = cursor.next()
 
+    def at_or_before(self, table: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """Return the last `(key, value)` that does not lie behind `key`, None: there is none."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            if not cursor.set_range(key):
+                found = cursor.last()
+            else:
+                found = cursor.key() == key or cursor.prev()
+            return cursor.item() if found else None
+
 
 class Writer(Reader):
     """A transaction under way, on the writer thread."""
@@ -70,6 +79,15 @@ class Writer(Reader):
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         self._txn.put(key, value, db=self._tables[table])
+
+    def put_absent(self, table: str, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put `(key, value)`, sorted, where nothing lies under the key yet."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            cursor.putmulti(rows, overwrite=False)
+
+    def clear(self, table: str) -> None:
+        """Remove everything from a table."""
+        self._txn.drop(self._tables[table], delete=False)
 
     def delete(self, table: str, key: bytes) -> bool:
         """Remove `key`; return whether it was there."""

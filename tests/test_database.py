@@ -58,6 +58,28 @@ async def test_a_range_is_half_open_and_sorted(database: Database) -> None:
         assert [key for key, _ in reader.range("rows")] == [b"d"]
 
 
+async def test_the_row_at_a_key_or_before_it_is_found(database: Database) -> None:
+    """What covers a key is found by where it begins: one too far, and a file would be missing."""
+    with database.read() as reader:
+        assert reader.at_or_before("rows", b"a") is None
+    for name in (b"b", b"d"):
+        await database.write(put(name, name.upper()))
+    with database.read() as reader:
+        found = [reader.at_or_before("rows", key) for key in (b"a", b"b", b"c", b"d", b"e")]
+    assert found == [None, (b"b", b"B"), (b"b", b"B"), (b"d", b"D"), (b"d", b"D")]
+
+
+async def test_rows_are_put_where_there_are_none(database: Database) -> None:
+    """What is newer must not be taken back by what is read later."""
+    await database.write(put(b"b", b"newer"))
+    await database.write(lambda w: w.put_absent("rows", [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]))
+    with database.read() as reader:
+        assert list(reader.range("rows")) == [(b"a", b"1"), (b"b", b"newer"), (b"c", b"3")]
+    await database.write(lambda w: w.clear("rows"))
+    with database.read() as reader:
+        assert list(reader.range("rows")) == []
+
+
 async def test_a_failing_change_takes_no_other_with_it(database: Database) -> None:
     """Changes share a commit: one caller's bug must not lose another caller's rows."""
 
