@@ -7,6 +7,8 @@ are relied on (L8).
 import enum
 import logging
 
+from msgspec.structs import replace
+
 from blobfs.errors import (
     AccessDenied,
     AlreadyExists,
@@ -193,8 +195,7 @@ async def _put_once(store: Store, key: str, data: bytes) -> None:
 
 async def _claim(store: Store, volume: Volume, me: ClientId) -> None:
     """Put `me` into `head` as the one writer (L8). The store cannot make this exclusive."""
-    head = volume.head or Head()
-    owned = Head(floor=head.floor, checkpoint=head.checkpoint, owner=me)
+    owned = replace(volume.head or Head(), owner=me)
     await store.put(head_key(), encode_head(owned))
 
 

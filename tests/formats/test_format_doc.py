@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from blobfs.formats import blocks, chunk, entry, extent_list, json_object, rows
 from blobfs.formats.client import _Client
 from blobfs.formats.commit import Operation
-from blobfs.formats.head import _Head
+from blobfs.formats.head import DEFAULT_TRASH_S, _Head, _Settings, decode_head
 from blobfs.formats.json_object import Marked
 from blobfs.formats.volume import _KNOWN, _Volume
 from tests.formats import examples, independent
@@ -99,12 +100,32 @@ def test_fields_of_entries_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize(
     ("title", "kind"),
-    [("volume", _Volume), ("head", _Head), ("clients/&lt;id&gt;", _Client)],
+    [
+        ("volume", _Volume),
+        ("head", _Head),
+        ("Settings of a volume", _Settings),
+        ("clients/&lt;id&gt;", _Client),
+    ],
 )
-def test_json_fields_are_those_of_the_code(title: str, kind: type[Marked]) -> None:
+def test_json_fields_are_those_of_the_code(title: str, kind: type[msgspec.Struct]) -> None:
     """Somebody else's writer would leave out what we need."""
     shown = {cells[0] for cells in table(section(title))[2:]}
     assert shown == set(kind.__struct_fields__) - set(Marked.__struct_fields__)
+
+
+def test_the_settings_shown_can_be_read() -> None:
+    """Somebody else's writer would set what we take for damage."""
+    (shown,) = re.findall(r"^```json\n((?:.*\n)*?)```$", section("Settings of a volume"), re.M)
+    end = JSON[".blobfs/head"].rindex("\n}")
+    whole = JSON[".blobfs/head"][:end] + ",\n" + shown + "}\n"
+    settings = decode_head(whole.encode(), key="head").settings
+    assert (settings.quota_bytes, settings.trash_s) == (10 << 30, 7 * 86_400)
+
+
+def test_the_default_trash_time_is_that_of_the_code() -> None:
+    """Somebody else's client would remove what ours promise to keep."""
+    (row,) = [cells for cells in table(section("Settings of a volume")) if cells[0] == "trash_s"]
+    assert row[2].split(":")[0] == str(DEFAULT_TRASH_S)
 
 
 def test_known_values_are_those_of_the_code() -> None:

@@ -27,7 +27,7 @@ from blobfs.formats.client import decode_client
 from blobfs.formats.commit import Entry, Operation, UsedPack
 from blobfs.formats.entry import MAGIC, VERSION, decode_entry, encode_entry
 from blobfs.formats.extent_list import decode_extent_list, encode_extent_list
-from blobfs.formats.head import decode_head
+from blobfs.formats.head import Head, VolumeSettings, decode_head, encode_head
 from blobfs.formats.pack import decode_directory, tail_bytes
 from blobfs.formats.rows import Extent
 from blobfs.formats.volume import decode_volume
@@ -59,6 +59,7 @@ LISTS = examples.list_pack(PACK)
 BLOCKS = [plain for _, plain in independent.open_pack(examples.block_pack(PACK, LISTS).body)]
 PACK_NAMES = [PackName(bytes([n]) * 40) for n in range(3)]
 HUGE = 1 << 62
+SET_HEAD = encode_head(Head(settings=VolumeSettings(quota_bytes=1 << 40, trash_s=0)))
 
 Decode = Callable[[bytes], Any]
 
@@ -72,7 +73,7 @@ def envelope(body: bytes, plain_bytes: int | None = None) -> bytes:
 
 DECODERS: dict[str, tuple[Decode, list[bytes]]] = {
     "volume": (lambda data: decode_volume(data, key="v"), [OBJECTS[keys.volume_key()]]),
-    "head": (lambda data: decode_head(data, key="h"), [OBJECTS[keys.head_key()]]),
+    "head": (lambda data: decode_head(data, key="h"), [OBJECTS[keys.head_key()], SET_HEAD]),
     "client": (lambda data: decode_client(data, key=CLIENT_KEY), [OBJECTS[CLIENT_KEY]]),
     "entry": (
         lambda data: decode_entry(data, key=SLOT_KEYS[1]),

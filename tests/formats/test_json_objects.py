@@ -9,7 +9,13 @@ from msgspec.structs import replace
 
 from blobfs.errors import Damaged, Unsupported
 from blobfs.formats.client import ClientRecord, decode_client, encode_client
-from blobfs.formats.head import Head, decode_head, encode_head
+from blobfs.formats.head import (
+    DEFAULT_TRASH_S,
+    Head,
+    VolumeSettings,
+    decode_head,
+    encode_head,
+)
 from blobfs.formats.json_object import MOST_JSON_BYTES
 from blobfs.formats.keys import checkpoint_name, client_key
 from blobfs.formats.volume import VolumeInfo, decode_volume, encode_volume
@@ -18,6 +24,7 @@ from blobfs.types import ClientId, Seq
 ID = bytes(range(16))
 VOLUME = VolumeInfo(id=ID, created_ns=5, compression="none")
 HEAD = Head(floor=Seq(5), checkpoint=checkpoint_name(Seq(9), bytes(32)), owner=ClientId(ID))
+SET_HEAD = Head(settings=VolumeSettings(quota_bytes=1 << 40, trash_s=0))
 CLIENT = ClientRecord(
     id=ClientId(ID),
     host="wörkshop",
@@ -34,6 +41,7 @@ Case = tuple[bytes, Callable[[bytes], object]]
 CASES: dict[str, Case] = {
     "volume": (encode_volume(VOLUME), lambda data: decode_volume(data, key=KEY)),
     "head": (encode_head(HEAD), lambda data: decode_head(data, key=KEY)),
+    "head with settings": (encode_head(SET_HEAD), lambda data: decode_head(data, key=KEY)),
     "client": (encode_client(CLIENT), lambda data: decode_client(data, key=KEY)),
 }
 
@@ -48,7 +56,7 @@ def changed(data: bytes, **fields: Any) -> bytes:
 
 def test_they_come_back() -> None:
     """Users would find a volume, or a machine of theirs, to be another."""
-    assert [decode(data) for data, decode in CASES.values()] == [VOLUME, HEAD, CLIENT]
+    assert [decode(data) for data, decode in CASES.values()] == [VOLUME, HEAD, SET_HEAD, CLIENT]
 
 
 @every_object
@@ -137,6 +145,41 @@ class TestHead:
             decode_head(changed(encode_head(HEAD), floor=10), key="k")
         with pytest.raises(ValueError, match="floor"):
             encode_head(Head(floor=Seq(1)))
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            VolumeSettings(quota_bytes=0),
+            VolumeSettings(trash_s=5),
+            VolumeSettings(quota_bytes=(1 << 63) - 1, trash_s=(1 << 63) - 1),
+        ],
+    )
+    def test_each_setting_comes_back(self, settings: VolumeSettings) -> None:
+        """Users would set a quota, and find another one or none."""
+        head = replace(HEAD, settings=settings)
+        assert decode_head(encode_head(head), key="k") == head
+
+    def test_nothing_set_is_nothing_said(self) -> None:
+        """A version that knows no settings would refuse a volume that has none."""
+        assert b"settings" not in encode_head(HEAD)
+        assert decode_head(changed(encode_head(HEAD), settings={}), key="k") == HEAD
+        assert HEAD.settings.trash_time_s == DEFAULT_TRASH_S == 30 * 24 * 3600
+
+    def test_an_unknown_setting_is_newer(self) -> None:
+        """A client would go against what the volume's owner asked of all of them."""
+        with pytest.raises(Unsupported, match="'read_only'"):
+            decode_head(changed(encode_head(HEAD), settings={"read_only": True}), key="k")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [None, 5, [], {"quota_bytes": None}, {"quota_bytes": -1}, {"trash_s": 1 << 63}],
+        ids=repr,
+    )
+    def test_settings_that_make_no_sense_are_damaged(self, settings: Any) -> None:
+        """A broken quota would be taken for none, or for zero."""
+        data = msgspec.json.encode({**msgspec.json.decode(encode_head(HEAD)), "settings": settings})
+        with pytest.raises(Damaged, match="settings"):
+            decode_head(data, key="k")
 
 
 class TestClient:

@@ -16,7 +16,7 @@ from blobfs.errors import (
     Unsupported,
     UsageError,
 )
-from blobfs.formats.head import Head, encode_head
+from blobfs.formats.head import Head, VolumeSettings, encode_head
 from blobfs.formats.keys import LOG, head_key, volume_key
 from blobfs.formats.volume import VolumeInfo
 from blobfs.stores.base import Store
@@ -202,6 +202,19 @@ class TestWritable:
         assert await require_writable(store, claimed, ME, single_writer=True) is Access.ALONE
         with pytest.raises(InUse, match=ME.hex()):
             await require_writable(store, claimed, SOMEBODY, single_writer=True)
+
+    async def test_who_becomes_the_writer_leaves_the_settings(self) -> None:
+        """A quota would be gone with the first mount that writes."""
+        store = Careless(MemoryStore())
+        await create(store, INFO)
+        settings = VolumeSettings(quota_bytes=5)
+        await store.put(head_key(), encode_head(Head(settings=settings)))
+        volume = await look(store)
+        assert volume is not None
+        await require_writable(store, volume, ME, single_writer=True)
+        claimed = await look(store)
+        assert claimed is not None
+        assert claimed.head == Head(owner=ME, settings=settings)
 
     async def test_an_owner_counts_on_a_good_store_too(self) -> None:
         """The owner may reach the same bucket by a way that knows no conditions."""
