@@ -18,9 +18,11 @@ from blobfs.model.changes import GONE, LocalInode
 from blobfs.model.chunking import Placed, cells_within
 from blobfs.model.settling import Settling
 from blobfs.model.spans import SpanMap
-from blobfs.sync.snapshots import Contents, Rows, take
+from blobfs.sync.snapshots import take
 from blobfs.sync.stage import Stager
 from blobfs.types import MIB, ByteRange, InodeNo, Serial
+from blobfs.volume.content import Contents
+from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 
 WORTH_IT_BYTES = 16 * MIB
@@ -52,7 +54,7 @@ class Ahead:
     def __init__(
         self,
         unsaved: Unsaved,
-        rows: Rows,
+        tree: Tree,
         contents: Contents,
         stager: Stager,
         settling: Settling,
@@ -63,7 +65,7 @@ class Ahead:
         self.turn = trio.Lock()
         """Held by whoever stages, so that no chunk is sent by two at once."""
         self._unsaved = unsaved
-        self._rows = rows
+        self._tree = tree
         self._contents = contents
         self._stager = stager
         self._settling = settling
@@ -139,7 +141,7 @@ class Ahead:
         if inode not in self._unsaved.inode_states:
             return  # it was saved, or removed, while others had their turn
         with self._unsaved.snapshot([inode], ()) as snapshot:
-            taken = take(snapshot, self._unsaved, self._contents, self._rows)
+            taken = take(snapshot, self._unsaved, self._contents, self._tree)
             try:
                 # Nothing leaves this machine that a power cut could take back (S2).
                 await self._unsaved.sync()

@@ -25,10 +25,11 @@ from blobfs.model.settling import Settling
 from blobfs.sync.ahead import Ahead
 from blobfs.sync.commit import Committer, Draft
 from blobfs.sync.due import Clock, UnsavedView, choices, due, is_left_over
-from blobfs.sync.snapshots import Contents, Taken, Unreadable, take
+from blobfs.sync.snapshots import Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
 from blobfs.sync.uploads import Uploads
 from blobfs.types import GIB, InodeNo, Seq, Serial
+from blobfs.volume.content import Contents
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 

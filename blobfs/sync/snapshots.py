@@ -6,14 +6,13 @@ journal until it is left.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import trio
 from msgspec.structs import replace
 
 from blobfs.errors import Damaged
 from blobfs.formats.chunk import Buffer
-from blobfs.formats.rows import EMPTY, DirentRow, Extent, FileContent, InodeRow, Kind
+from blobfs.formats.rows import EMPTY, DirentRow, FileContent, InodeRow, Kind
 from blobfs.model.changes import Covered, DirentKey, LocalDirent, LocalInode
 from blobfs.model.chunking import Placed, plan_content
 from blobfs.model.difference import InodeChange, NameChange
@@ -21,31 +20,9 @@ from blobfs.model.spans import FromBase, Piece, ReadPart, SpanMap
 from blobfs.sync.pipeline import Wanted
 from blobfs.sync.stage import FileToStage
 from blobfs.types import ByteRange, InodeNo
+from blobfs.volume.content import ContentReader, Contents
+from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Snapshot, Unsaved
-
-
-class ContentReader(Protocol):
-    """Reads what was committed of one file."""
-
-    async def read(self, span: ByteRange) -> bytes | memoryview: ...
-
-    def close(self) -> None: ...
-
-
-class Contents(Protocol):
-    """What saving needs of `volume.content`."""
-
-    def open(self, size_bytes: int, content: FileContent) -> ContentReader: ...
-
-    async def extents(self, content: FileContent) -> Sequence[Extent]: ...
-
-
-class Rows(Protocol):
-    """What lies under the unsaved rows: the replayed tree."""
-
-    def inode(self, number: InodeNo) -> InodeRow | None: ...
-
-    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None: ...
 
 
 class Unreadable(Damaged):
@@ -219,12 +196,12 @@ def _pieces(plan: Sequence[ReadPart]) -> Iterator[Piece]:
     return (part for part in plan if isinstance(part, Piece))
 
 
-def take(snapshot: Snapshot, unsaved: Unsaved, contents: Contents, rows: Rows) -> Taken:
+def take(snapshot: Snapshot, unsaved: Unsaved, contents: Contents, tree: Tree) -> Taken:
     """Add to a snapshot, at the moment when it is taken, the committed rows below it."""
     return Taken(
         snapshot,
         unsaved,
         contents,
-        {inode: rows.inode(inode) for inode in snapshot.inodes},
-        {key: rows.dirent(*key) for key in snapshot.dirents},
+        {inode: tree.inode(inode) for inode in snapshot.inodes},
+        {key: tree.dirent(*key) for key in snapshot.dirents},
     )
