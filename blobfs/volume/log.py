@@ -22,8 +22,8 @@ from blobfs.errors import (
     OutcomeUnknown,
 )
 from blobfs.formats.entry import decode_entry
-from blobfs.formats.head import Head, decode_head
-from blobfs.formats.keys import LOG, head_key, log_key, parse_log_key
+from blobfs.formats.head import Head
+from blobfs.formats.keys import LOG, log_key, parse_log_key
 from blobfs.model.chain import Landed, Position, follow
 from blobfs.model.commit_outcome import (
     Answer,
@@ -36,6 +36,7 @@ from blobfs.model.commit_outcome import (
 )
 from blobfs.stores.base import Store
 from blobfs.types import ClientId, Seq
+from blobfs.volume.head_change import find_head
 from blobfs.volume.log_entries import open_entry
 
 MOST_ENTRIES_AT_ONCE = 128
@@ -115,15 +116,7 @@ class Log:
         Raises:
             Damaged: it is gone, which is not how a log begins (L5), or is not right.
         """
-        key = head_key()
-        try:
-            fetched = await self._store.get(key)
-        except NotFound:
-            raise Damaged(
-                f"the volume has lost its head. key={key!r} store={self._store.url}",
-                hint="nothing was changed; bring back what was removed below .blobfs/",
-            ) from None
-        head = decode_head(bytes(fetched.data), key=key)
+        head = (await find_head(self._store)).head
         self._owner_seen, self._has_seen_head = head.owner, True
         return head
 
