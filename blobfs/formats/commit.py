@@ -16,6 +16,7 @@ from blobfs.formats.rows import (
     Extent,
     FileContent,
     InodeField,
+    KeyField,
     Kind,
     ModeField,
     NameField,
@@ -136,6 +137,26 @@ class MoveFolder(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     parent: InodeField
 
 
+class Hide(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=11):
+    """One version of a native object is not shown under its key any more (N1).
+
+    Another version of the key is shown as ever, and so is this one where a row binds it by
+    reference. A key that ends with `/` is a marker object, which makes its directory show.
+    """
+
+    key: KeyField
+    version: VersionField
+
+
+class UnlinkNative(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=12
+):
+    """Nothing in the volume refers to a hidden version any more: its bytes may go (N5)."""
+
+    key: KeyField
+    version: VersionField
+
+
 Operation = (
     Grant
     | NewInode
@@ -147,6 +168,8 @@ Operation = (
     | DropDirent
     | DropFolder
     | MoveFolder
+    | Hide
+    | UnlinkNative
 )
 
 

@@ -15,6 +15,7 @@ from blobfs.formats.commit import (
     DropDirent,
     DropFolder,
     Grant,
+    Hide,
     MoveFolder,
     NewInode,
     Operation,
@@ -22,6 +23,7 @@ from blobfs.formats.commit import (
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
 )
 from blobfs.formats.rows import InodeField, Kind, SeqField, SizeField
 from blobfs.formats.wire import (
@@ -57,6 +59,8 @@ WireOperation = (
     | DropDirent
     | DropFolder
     | MoveFolder
+    | Hide
+    | UnlinkNative
 )
 
 _FIELDS: dict[int, int] = {

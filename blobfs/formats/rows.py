@@ -41,6 +41,7 @@ DeviceField = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 NameField = Annotated[bytes, Meta(min_length=1, max_length=255)]
 PrefixField = Annotated[str, Meta(max_length=1024)]
 VersionField = Annotated[str, Meta(max_length=1024)]
+KeyField = Annotated[bytes, Meta(min_length=1, max_length=1024)]
 ChunkIdField = Annotated[ChunkId, Meta(min_length=32, max_length=32)]
 PackNameField = Annotated[PackName, Meta(min_length=40, max_length=40)]
 ChunkBytesField = Annotated[int, Meta(ge=1, le=MOST_CHUNK_BYTES)]
@@ -113,7 +114,19 @@ class ExtentList(msgspec.Struct, frozen=True, array_like=True, tag=3):
     parts: tuple[ListPart, ...]
 
 
-FileContent = Inline | Extents | ExtentList
+class Native(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """One version of an object that another tool wrote: read where it lies, never copied (N3).
+
+    `key` is that of the object, in UTF-8 where it is text; `version` as `formats.version` has it.
+    When the store holds another version the content is gone, and never other bytes (N2).
+    """
+
+    key: bytes
+    size_bytes: int
+    version: str
+
+
+FileContent = Inline | Extents | ExtentList | Native
 
 EMPTY = Inline(b"")
 

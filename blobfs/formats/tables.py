@@ -5,6 +5,7 @@
     3  packs      pack name                seq of the last entry that refers to it
     4  clients    client id                ClientState
     5  ranges     last number of a range   GrantedRange (M1)
+    6  hidden     as `hidden_key` says     HiddenRow (N1)
 
 Numbers and seqs in keys, and the seq that is a row, are 8 bytes, big-endian, so that keys sort as
 their numbers do. All other rows are MessagePack, an array of the fields in their order, and a
@@ -13,13 +14,21 @@ that a checkpoint is read into it and written from it as bytes.
 """
 
 import enum
+import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from blobfs.formats.rows import DirentRow, InodeRow, SeqField
+from blobfs.formats.rows import (
+    DirentRow,
+    InodeRow,
+    KeyField,
+    SeqField,
+    SignedField,
+    VersionField,
+)
 from blobfs.formats.wire import Malformed, covered_bytes
 from blobfs.types import FIRST_NATIVE_INODE, ClientId, Seq
 
@@ -41,6 +50,7 @@ class Table(enum.IntEnum):
     PACKS = 3
     CLIENTS = 4
     RANGES = 5
+    HIDDEN = 6
 
 
 class ClientState(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -59,6 +69,36 @@ class GrantedRange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     stop: CountField
     unused: CountField
     """The high-water mark: numbers from here on were in no entry yet."""
+
+
+class HiddenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A version of a native object that is not shown under its key."""
+
+    key: KeyField
+    version: VersionField
+    seq: SeqField
+    """The commit that hid it."""
+    unlinked_ns: SignedField | None = None
+    """When the last reference to it went, by the time of that commit; None: not yet (N5)."""
+
+
+HIDDEN_STEM_BYTES = 300
+"""As much of an object's key begins the key of its row, so that those below a prefix are near."""
+
+
+def hidden_key(key: bytes, version: str) -> bytes:
+    """Return the key of a hidden version's row: its stem, a NUL, 16 bytes of SHA-256."""
+    return hidden_stem(key) + b"\0" + hashlib.sha256(hidden_name(key, version)).digest()[:16]
+
+
+def hidden_stem(key: bytes) -> bytes:
+    """Return what the rows of all objects whose keys begin with `key` begin with."""
+    return key[:HIDDEN_STEM_BYTES]
+
+
+def hidden_name(key: bytes, version: str) -> bytes:
+    """Return the bytes that stand for one version of an object."""
+    return key + b"\0" + version.encode("utf-8", "surrogateescape")
 
 
 def check_row(table: Table, key: bytes, row: bytes) -> Any:
@@ -106,6 +146,13 @@ def _check_range(key: bytes, data: bytes) -> GrantedRange:
     return row
 
 
+def _check_hidden(key: bytes, data: bytes) -> HiddenRow:
+    row = _HIDDEN.decode(data)
+    if hidden_key(row.key, row.version) != key:
+        raise Malformed(f"a hidden version lies under another key. object={row.key!r}")
+    return row
+
+
 def _number(data: bytes) -> int:
     number = int.from_bytes(data, "big")
     if len(data) != _NUMBER_BYTES or number >= 1 << 63:
@@ -117,6 +164,7 @@ _INODE = msgspec.msgpack.Decoder(InodeRow)
 _DIRENT = msgspec.msgpack.Decoder(DirentRow)
 _CLIENT = msgspec.msgpack.Decoder(ClientState)
 _RANGE = msgspec.msgpack.Decoder(GrantedRange)
+_HIDDEN = msgspec.msgpack.Decoder(HiddenRow)
 
 _CHECKS: dict[Table, Callable[[bytes, bytes], Any]] = {
     Table.INODES: _check_inode,
@@ -124,4 +172,5 @@ _CHECKS: dict[Table, Callable[[bytes, bytes], Any]] = {
     Table.PACKS: _check_pack,
     Table.CLIENTS: _check_client,
     Table.RANGES: _check_range,
+    Table.HIDDEN: _check_hidden,
 }

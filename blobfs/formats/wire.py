@@ -22,7 +22,11 @@ from blobfs.formats.rows import (
     Extents,
     FileContent,
     Inline,
+    KeyField,
     ListPart,
+    Native,
+    SizeField,
+    VersionField,
 )
 from blobfs.types import PackName
 
@@ -68,9 +72,15 @@ class WireList(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     parts: tuple[WirePart, ...]
 
 
-WireContent = WireInline | WireExtents | WireList
+class WireNative(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    key: KeyField
+    size_bytes: SizeField
+    version: VersionField
 
-CONTENT_FIELDS = {1: 2, 2: 2, 3: 2}
+
+WireContent = WireInline | WireExtents | WireList | WireNative
+
+CONTENT_FIELDS = {1: 2, 2: 2, 3: 2, 4: 4}
 """How many elements each kind of content has, its tag included."""
 
 
@@ -108,6 +118,8 @@ def spell_content(content: FileContent, numbers: Mapping[PackName, int]) -> Wire
             return WireList(
                 tuple(WirePart(p.covered_bytes, spell_chunk(p.chunk, numbers)) for p in parts)
             )
+        case Native(key, size_bytes, version):
+            return WireNative(key, size_bytes, version)
 
 
 def read_extent(wire: WireExtent, packs: Sequence[PackName]) -> Extent:
@@ -144,6 +156,8 @@ def covered_bytes(content: FileContent) -> int:
             return sum(extent.length_bytes for extent in extents)
         case ExtentList(parts):
             return sum(part.covered_bytes for part in parts)
+        case Native(_, size_bytes, _):
+            return size_bytes
 
 
 def _read_content(wire: WireContent, packs: Sequence[PackName]) -> FileContent:
@@ -156,6 +170,8 @@ def _read_content(wire: WireContent, packs: Sequence[PackName]) -> FileContent:
             return ExtentList(
                 tuple(ListPart(p.covered_bytes, read_chunk(p.chunk, packs)) for p in parts)
             )
+        case WireNative(key, size_bytes, version):
+            return Native(key, size_bytes, version)
 
 
 def decode_anything(data: Buffer, most_bytes: int) -> Any:

@@ -16,13 +16,14 @@ from blobfs.database import Reader, Writer
 from blobfs.errors import Damaged
 from blobfs.formats.commit import Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange
+from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, hidden_key
 from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo
 from blobfs.volume.tree_rows import (
     LogState,
     Place,
     decode_client,
     decode_dirent,
+    decode_hidden,
     decode_inode,
     decode_range,
     encode,
@@ -46,6 +47,7 @@ class Draft:
         self._inodes_before: dict[InodeNo, InodeRow | None] = {}
         self._dirents: dict[DirentKey, DirentRow | None] = {}
         self._dirents_before: dict[DirentKey, DirentRow | None] = {}
+        self._hidden: dict[bytes, HiddenRow] = {}
         self._places: dict[bytes, Place] = {}
         self._ranges: dict[int, GrantedRange] = {}
         self._range: GrantedRange | None = None
@@ -115,6 +117,18 @@ class Draft:
         start, stop = number_key(parent), number_key(parent + 1)
         kept = (key for key, _ in self._reader.range("dirents", start, stop) if self.dirent(key))
         return next(kept, None)
+
+    def hidden(self, key: bytes, version: str) -> HiddenRow | None:
+        """Return the row of a version of a native object, None where it is not hidden (N1)."""
+        place = hidden_key(key, version)
+        if (row := self._hidden.get(place)) is not None:
+            return row
+        data = self._reader.get("hidden", place)
+        return None if data is None else decode_hidden(data)
+
+    def put_hidden(self, row: HiddenRow) -> None:
+        """Hide a version of a native object, or change what is said of it."""
+        self._hidden[hidden_key(row.key, row.version)] = row
 
     def add_places(self, extents: Iterable[Extent]) -> None:
         """Note where chunks lie.
@@ -193,6 +207,8 @@ class Draft:
             _put(writer, "chunks", chunk, self._places[chunk])
         for pack in self.entry.packs:
             writer.put("packs", pack.name, number_key(self.seq))
+        for place in sorted(self._hidden):
+            _put(writer, "hidden", place, self._hidden[place])
         for last, granted in self._ranges.items():
             _put(writer, "ranges", number_key(last), granted)
         author = ClientState(self.entry.counter, self.seq, entry_hash)

@@ -17,14 +17,17 @@ from blobfs.formats.commit import (
     DropFolder,
     Entry,
     Grant,
+    Hide,
     MoveFolder,
     NewInode,
     PutDirent,
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
 )
 from blobfs.formats.rows import EMPTY, DirentRow, ExtentList, Extents, InodeRow, Kind
+from blobfs.formats.tables import HiddenRow
 from blobfs.model.chain import Landed, follow
 from blobfs.types import ROOT_INODE
 from blobfs.volume.tree_draft import Draft
@@ -178,6 +181,20 @@ def _move_folder(draft: Draft, op: MoveFolder) -> None:
     draft.put_inode(op.inode, replace(row, parent=op.parent, seq=draft.seq))
 
 
+def _hide(draft: Draft, op: Hide) -> None:
+    """Two clients may hide one version; who did so first does not matter."""
+    if draft.hidden(op.key, op.version) is None:
+        draft.put_hidden(HiddenRow(op.key, op.version, draft.seq))
+
+
+def _unlink_native(draft: Draft, op: UnlinkNative) -> None:
+    row = draft.hidden(op.key, op.version)
+    if row is None:
+        draft.refuse(f"an object is given up that still shows. key={op.key!r}")
+    if row.unlinked_ns is None:
+        draft.put_hidden(replace(row, unlinked_ns=draft.entry.time_ns))
+
+
 _OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
     Grant: _grant,
     NewInode: _new_inode,
@@ -189,4 +206,6 @@ _OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
     DropDirent: _drop_dirent,
     DropFolder: _drop_folder,
     MoveFolder: _move_folder,
+    Hide: _hide,
+    UnlinkNative: _unlink_native,
 }

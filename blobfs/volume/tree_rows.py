@@ -8,6 +8,7 @@ Tables:
     packs       pack name                   -> seq of the last entry that refers to it
     clients     client id                   -> ClientState
     ranges      last number of the range    -> GrantedRange (M1)
+    hidden      `tables.hidden_key`         -> HiddenRow (N1)
     state       b"format" / b"volume"       -> version of these tables / id of the volume
                 b"log"                      -> LogState
 
@@ -24,11 +25,11 @@ import xxhash
 
 from blobfs.formats.commit import Counters
 from blobfs.formats.rows import DirentRow, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange
+from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow
 from blobfs.model.chain import Position
 from blobfs.types import ROOT_INODE, InodeNo, PackName, Seq
 
-TABLES = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "state")
+TABLES = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "hidden", "state")
 
 FORMAT = b"1"
 
@@ -77,6 +78,7 @@ decode_dirent = msgspec.msgpack.Decoder(DirentRow).decode
 decode_place = msgspec.msgpack.Decoder(Place).decode
 decode_client = msgspec.msgpack.Decoder(ClientState).decode
 decode_range = msgspec.msgpack.Decoder(GrantedRange).decode
+decode_hidden = msgspec.msgpack.Decoder(HiddenRow).decode
 decode_state = msgspec.msgpack.Decoder(LogState).decode
 
 

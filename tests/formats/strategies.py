@@ -11,6 +11,7 @@ from blobfs.formats.commit import (
     DropFolder,
     Entry,
     Grant,
+    Hide,
     MoveFolder,
     NewInode,
     Operation,
@@ -18,6 +19,7 @@ from blobfs.formats.commit import (
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
     UsedPack,
 )
 from blobfs.formats.rows import (
@@ -30,6 +32,7 @@ from blobfs.formats.rows import (
     Inline,
     Kind,
     ListPart,
+    Native,
 )
 from blobfs.formats.wire import covered_bytes
 from blobfs.types import FIRST_NATIVE_INODE, ChunkId, ClientId, InodeNo, PackName, Seq
@@ -70,9 +73,13 @@ def extents_in(packs: list[PackName]) -> st.SearchStrategy[tuple[Extent, ...]]:
     return st.lists(each, max_size=5).map(tuple)
 
 
+object_keys = st.binary(min_size=1, max_size=80)
+native_contents = st.builds(Native, object_keys, st.integers(0, 1 << 40), texts)
+
+
 def contents_in(packs: list[PackName]) -> st.SearchStrategy[FileContent]:
     """Content of each kind that the packs allow."""
-    inline = st.binary(max_size=64).map(Inline)
+    inline = st.binary(max_size=64).map(Inline) | native_contents
     extents = extents_in(packs).map(Extents)
     if not packs:
         return inline | extents
@@ -128,6 +135,8 @@ def operations_in(packs: list[PackName]) -> st.SearchStrategy[Operation]:
         st.builds(DropDirent, inodes, names, inodes),
         st.builds(DropFolder, inodes),
         st.builds(MoveFolder, inodes, inodes),
+        st.builds(Hide, object_keys, texts),
+        st.builds(UnlinkNative, object_keys, texts),
     )
 
 

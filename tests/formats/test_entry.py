@@ -186,10 +186,10 @@ class TestNewer:
     @pytest.mark.parametrize(
         ("operation", "named"),
         [
-            ([11, 5], "operation 11"),
+            ([63, 5], "operation 63"),
             ([48], "operation 48"),
             ([6, 5, 1, "more"], "operation 6 of 4"),
-            ([3, 5, 10, [4, "key", "etag"], 0], "content of kind 4"),
+            ([3, 5, 10, [5, "key", "etag"], 0], "content of kind 5"),
             ([3, 5, 10, [1, b"x" * 10, 1], 0], "content of kind 1"),
             ([2, 5, 8, 0, 0, 0, 0, 0, 0, None, 0], "an inode of kind 8"),
             ([7, 1, b"name", 5, 9, 0, ""], "an inode of kind 9"),
