@@ -9,20 +9,21 @@ import click
 import msgspec
 
 from blobfs.cli.target import Target, find_target, run_on_store, store_flags
-from blobfs.cli.text import count, size
+from blobfs.cli.text import count, duration, entries, size
 from blobfs.errors import Damaged, UsageError
 
 if TYPE_CHECKING:
     from blobfs.env import Env
     from blobfs.stores.opening import OpenedStore
     from blobfs.sync.check_here import Here, Outcome, Repair
-    from blobfs.sync.check_report import CheckReport, Damage
+    from blobfs.sync.check_report import CheckReport, Damage, UnsavedReport
 
 DAMAGE_FOUND = 9
 """Exit code: not that of a store that cannot be asked (5), which says nothing of the volume."""
 
 _NAMED = 5
 _COLUMNS = 76
+_DEEPER = " " * 4
 
 
 @click.command(name="check", context_settings={"max_content_width": 80})
@@ -49,7 +50,8 @@ def command(
     one that need not be mounted; without, the only mount.
 
     Reads the whole log, compares packs and their sizes with it, looks where each file's
-    contents lie, and compares what this machine keeps, or the mount shows. With --read-data all
+    contents lie, and compares what this machine keeps, or the mount shows. Where it is not
+    mounted, what is not saved yet is read and verified, and named. With --read-data all
     contents are fetched and verified. What is damaged is named with the files it affects,
     and the rest is checked all the same.
 
@@ -131,6 +133,8 @@ def _lines(outcome: "Outcome", target: Target, *, read_data: bool) -> Iterator[s
         yield "  compared with what the mount shows"
     elif target.state_dir.exists():
         yield "  compared with what this machine keeps"
+    if report.unsaved is not None:
+        yield from _unsaved(report.unsaved)
     for damage in report.damages:
         yield from _damage(damage)
     for note in report.notes:
@@ -147,6 +151,20 @@ def _looked_at(report: "CheckReport", *, read_data: bool) -> Iterator[str]:
         yield f"  every byte of the packs was read: {size(report.read_bytes)}"
     else:
         yield "  the bytes in the packs were not read: --read-data does that, too"
+
+
+def _unsaved(unsaved: "UnsavedReport") -> Iterator[str]:
+    changed = max(unsaved.files, unsaved.names)
+    if not changed and unsaved.commit is None:
+        yield "  all that was done on this machine is saved"
+        return
+    age = f", the oldest for {duration(unsaved.oldest_s)}" if unsaved.oldest_s >= 1 else ""
+    verb = "is" if changed == 1 else "are"
+    yield f"  {entries(changed)}, {size(unsaved.bytes)}, {verb} on this machine alone{age}:"
+    named = ", ".join(unsaved.paths[:_NAMED])
+    more = f" and {changed - _NAMED:,} more" if changed > _NAMED else ""
+    yield from wrap(f"{named}{more}", _COLUMNS, initial_indent=_DEEPER, subsequent_indent=_DEEPER)
+    yield f"{_DEEPER}mounting the volume saves what can be read of it"
 
 
 def _damage(damage: "Damage") -> Iterator[str]:

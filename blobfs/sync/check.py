@@ -19,11 +19,13 @@ from blobfs.formats.rows import Kind
 from blobfs.formats.volume import decode_volume
 from blobfs.model.chain import Landed
 from blobfs.stores.base import Store
+from blobfs.sync.binding import JOURNAL
 from blobfs.sync.check_files import FileCheck, walk
 from blobfs.sync.check_local import Kept, Shown, open_kept, rebuild
 from blobfs.sync.check_log import LogCheck
 from blobfs.sync.check_packs import Packs, Progress, find_packs, read_packs
-from blobfs.sync.check_report import Affected, CheckReport, Findings
+from blobfs.sync.check_report import Affected, CheckReport, Findings, UnsavedReport
+from blobfs.sync.check_unsaved import UnsavedCheck
 from blobfs.sync.slots import list_all
 from blobfs.types import Seq
 from blobfs.volume.presence import Volume, look
@@ -78,9 +80,12 @@ async def check(
         )
         check = _Check(store, findings, options, scratch, kept, progress)
         await check.run()
+        unsaved = None
+        if kept is not None:
+            unsaved = await UnsavedCheck(kept.folder / JOURNAL, store, scratch, findings, env).run()
         kept_seq = None if kept is None or kept.tree is None else kept.tree.position.seq
         return Checked(
-            report=check.report(volume),
+            report=check.report(volume, unsaved),
             volume=volume,
             kept_seq=kept_seq,
             own_seq=Seq(0) if kept is None else kept.own_seq,
@@ -142,7 +147,7 @@ class _Check:
         self._files = files.files
         await _check_clients(self._store, self._findings)
 
-    def report(self, volume: Volume) -> CheckReport:
+    def report(self, volume: Volume, unsaved: UnsavedReport | None) -> CheckReport:
         counters = self._scratch.counters()
         return CheckReport(
             source=self._store.url,
@@ -155,6 +160,7 @@ class _Check:
             read_bytes=self._packs.read_bytes,
             damages=tuple(self._findings.damages),
             notes=tuple(self._findings.notes),
+            unsaved=unsaved,
         )
 
     def _watch(self, landed: Landed) -> None:

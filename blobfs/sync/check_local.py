@@ -97,8 +97,6 @@ async def open_kept(
     """Open what this machine keeps in `folder`, and note what cannot be read of it."""
     kept = Kept(folder, findings)
     kept.has_unsaved = await trio.to_thread.run_sync(has_segments, folder / JOURNAL)
-    if kept.has_unsaved:
-        findings.notes.append("changes that are not saved yet lie on this machine: mount it")
     try:
         if await bound_volume(folder) is not None:
             kept.identity = await open_identity(folder, volume.info.id, env)

@@ -8,9 +8,12 @@ import msgspec
 
 MOST_FILES_NAMED = 20
 
-Kind = Literal["volume", "log", "pack", "file", "client", "local", "identity"]
-"""Where the damage is. `local` and `identity` are of this machine: what it keeps of the log, which
-can be made anew, and who it is to the others, which cannot. All others are of the bucket."""
+Kind = Literal["volume", "log", "pack", "file", "client", "local", "identity", "unsaved"]
+"""Where the damage is. `local`, `identity` and `unsaved` are of this machine: what it keeps of the
+log, which can be made anew, who it is to the others, and what it has not saved yet, which cannot.
+All others are of the bucket."""
+
+_HERE = frozenset({"local", "identity", "unsaved"})
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -23,6 +26,24 @@ class Damage(msgspec.Struct, frozen=True):
     files: tuple[str, ...] = ()
     """The first of the files that it affects."""
     file_count: int = 0
+
+
+class UnsavedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies on this machine alone, as far as its journal can be read."""
+
+    files: int
+    """Inodes that differ from what is saved, directories and removed ones included."""
+    names: int
+    """Names that were added, moved or removed."""
+    bytes: int
+    oldest_s: float
+    """How long the oldest of it has been waiting."""
+    paths: tuple[str, ...]
+    """The first of them; removed ones with their old names."""
+    uploads: int
+    """Packs that were sent for it, and that no commit names yet."""
+    commit: int | None
+    """The commit under way when the last daemon ended; None: there was none."""
 
 
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +64,12 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     damages: tuple[Damage, ...]
     notes: tuple[str, ...]
     """What is worth knowing, and no damage."""
+    unsaved: UnsavedReport | None = None
+    """None: this machine keeps nothing of the volume, it is mounted, or nobody can tell."""
 
     @property
     def is_bucket_whole(self) -> bool:
-        return all(damage.kind in ("local", "identity") for damage in self.damages)
+        return all(damage.kind in _HERE for damage in self.damages)
 
     @property
     def has_local_damage(self) -> bool:

@@ -226,7 +226,7 @@ class _Parts:
         )
         self._stager = Stager(bucket.store, env, reading.budget, places)
         self.ahead = Ahead(
-            unsaved, tree, self._contents, self._stager, self._settling, self._create
+            unsaved, tree, self._contents, self._stager, self._settling, self._prepare
         )
         self._creating = trio.Lock()
         self._committer = Committer(
@@ -342,9 +342,14 @@ class _Parts:
             ahead=self.ahead,
             contents=self._contents,
             settling=self._settling,
-            prepare=self._create,
+            prepare=self._prepare,
             env=self._env,
         )
+
+    async def _prepare(self) -> None:
+        """Make sure that the bucket is a volume, and still has what an earlier run uploaded."""
+        await self._create()
+        await self._uploads.prove(self._bucket.store)
 
     async def _create(self) -> None:
         """Make the bucket a volume that can be written to, if it is not known to be one."""

@@ -36,7 +36,7 @@ from blobfs.volume.journal_records import (
     encode_head,
     payload_checksums,
 )
-from blobfs.volume.journal_recovery import Damage, Record, RecoveredLog, recover
+from blobfs.volume.journal_recovery import Damage, Record, RecoveredLog, read_log, recover
 from blobfs.volume.journal_segments import (
     JournalState,
     Segment,
@@ -91,6 +91,21 @@ async def open_journal(
     finally:
         with trio.move_on_after(CLOSE_S, shield=True):
             await journal.close()
+
+
+def read_journal(
+    folder: Path, replay: Callable[[Record], None]
+) -> tuple[SegmentFiles, RecoveredLog]:
+    """Give all records of the journal in `folder` to `replay`, as the next daemon will, and
+    change nothing. Blocking; the caller holds the folder.
+
+    Raises: as `open_journal`.
+    """
+    try:
+        files = SegmentFiles(folder, SEGMENT_BYTES)
+        return files, read_log(files, files.read_state() or JournalState(), boot_id(), replay)
+    except OSError as error:
+        raise disk_fault(f"cannot read the journal in {str(folder)!r}", error) from error
 
 
 def _recover(

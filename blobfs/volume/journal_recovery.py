@@ -2,15 +2,15 @@
 
 1. A record that verifies and carries the next serial is replayed.
 2. What does not verify ends the log if no later record shows that it had been on disk: it was torn
-   by a kill or a power cut, and nobody was promised more. All behind it is removed, so that what
-   stays is a prefix of what was done (S2).
+   by a kill or a power cut, and nobody was promised more. All behind it counts no more, and
+   `recover` removes it, so that what stays is a prefix of what was done (S2).
 3. Else it is damage: what it held is named, and the log goes on behind it.
 
 After a mere kill every complete record is in the page cache, so a later record of any kind
 shows it; after a power cut only one that carries a higher synced serial does.
 Payloads are read only where they may be torn: behind the last serial known to be synced.
 
-Concurrency: one blocking function for a worker thread, before anything else is done.
+Concurrency: blocking functions for a worker thread, before anything else is done.
 """
 
 import os
@@ -68,6 +68,8 @@ class Damage:
     inode: InodeNo | None = None
     lost: ByteRange | None = None
     serial: Serial | None = None
+    records: int = 0
+    """How many records it held, where that is all that is known."""
 
     def __str__(self) -> str:
         if self.lost is None:
@@ -86,6 +88,12 @@ class RecoveredLog:
     begins: dict[int, Serial] = field(default_factory=dict)
     """And the serial that it begins with."""
     damages: list[Damage] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    """Segments that were removed, and that a power cut brought back."""
+    behind: list[int] = field(default_factory=list)
+    """Segments behind the end of the log."""
+    last: int | None = None
+    """The segment that the log ends in, if more may lie behind its end."""
 
 
 def recover(
@@ -97,7 +105,33 @@ def recover(
         Damaged: a record verifies and makes no sense.
         LocalFault: the disk refused.
     """
+    log = read_log(files, state, boot_id, replay)
+    # The last first, so that a kill leaves an end.
+    for number in (*log.removed, *reversed(log.behind)):
+        files.path(number).unlink()
+    if log.last is not None:
+        _cut(files, log.last, log.ends[log.last])
+    return log
+
+
+def read_log(
+    files: SegmentFiles, state: JournalState, boot_id: str, replay: Callable[[Record], None]
+) -> RecoveredLog:
+    """Replay all records in order, and change nothing.
+
+    Raises:
+        Damaged: a record verifies and makes no sense.
+    """
     return _Recovery(files, state, boot_id, replay).run()
+
+
+def _cut(files: SegmentFiles, number: int, end: int) -> None:
+    try:
+        os.truncate(files.path(number), end)
+        files.flush(number)
+        files.flush_names()
+    except OSError as error:
+        raise disk_fault("cannot repair the journal", error) from error
 
 
 class _SegmentReader:
@@ -171,7 +205,6 @@ class _Recovery:
         self._files = files
         self._replay = replay
         present = files.numbers()
-        self._stale = [number for number in present if number < state.floor]
         self._numbers = [number for number in present if number >= state.floor]
         self._readers = [_SegmentReader(files, number) for number in self._numbers]
         self._synced = state.synced
@@ -181,10 +214,12 @@ class _Recovery:
         self._note_openings(boot_id)
         self._expected = state.begin
         self._log = RecoveredLog(state.synced, max([state.floor - 1, *present]) + 1)
+        self._log.removed = [number for number in present if number < state.floor]
+        self._floor = state.floor
 
     def run(self) -> RecoveredLog:
-        for number in self._stale:
-            self._files.path(number).unlink()
+        if not self._readers and self._synced >= self._expected:
+            self._note_damage(self._floor, 0, None)
         index, offset = 0, 0
         while index < len(self._readers):
             if not offset:
@@ -193,7 +228,8 @@ class _Recovery:
             self._log.ends[self._numbers[index]] = offset
             resumed = self._resume(index, offset)
             if resumed is None:
-                self._end(index, offset)
+                self._log.last = self._numbers[index]
+                self._log.behind = self._numbers[index + 1 :]
                 break
             index, offset = resumed
         self._log.last_serial = Serial(max(self._log.last_serial, self._expected - 1))
@@ -251,12 +287,12 @@ class _Recovery:
         later = [each for each in self._later(index, offset) if each.serial >= expected]
         if not later:
             if self._synced >= expected:
-                self._note_damage(index, offset, None)
+                self._note_damage(self._numbers[index], offset, None)
             return None
         if later[0].serial != expected:
             if self._known_through(later) < expected:
                 return None
-            self._note_damage(index, offset, later[0])
+            self._note_damage(self._numbers[index], offset, later[0])
         for skipped in self._numbers[index + 1 : later[0].index]:
             self._log.begins[skipped] = self._expected
             self._log.ends[skipped] = self._files.path(skipped).stat().st_size
@@ -287,25 +323,15 @@ class _Recovery:
         later = [each for each in self._later(index, offset) if each.serial > expected]
         return self._known_through(later) >= expected
 
-    def _note_damage(self, index: int, offset: int, resumed: _Later | None) -> None:
+    def _note_damage(self, segment: int, offset: int, resumed: _Later | None) -> None:
         """Note that nothing is known of what lay at `offset`, up to where the log goes on."""
-        stop = offset
-        if resumed is not None and resumed.index == index:
-            stop = resumed.offset
-        self._log.damages.append(Damage(self._numbers[index], ByteRange(offset, stop)))
-
-    def _end(self, index: int, offset: int) -> None:
-        """Remove what lies behind the end of the log, the last first, so that a kill leaves it
-        an end."""
-        for behind in reversed(self._numbers[index + 1 :]):
-            self._files.path(behind).unlink()
-        number = self._numbers[index]
-        try:
-            os.truncate(self._files.path(number), offset)
-            self._files.flush(number)
-            self._files.flush_names()
-        except OSError as error:
-            raise disk_fault("cannot repair the journal", error) from error
+        stop, behind = offset, Serial(self._synced + 1)
+        if resumed is not None:
+            behind = resumed.serial
+            if self._numbers[resumed.index] == segment:
+                stop = resumed.offset
+        records = behind - self._expected
+        self._log.damages.append(Damage(segment, ByteRange(offset, stop), records=records))
 
 
 def _decode(number: int, header: Header, head: bytes) -> tuple[Body, bytes]:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from blobfs.cli.main import main
 from blobfs.env import Env
+from blobfs.folders import state_root
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from tests.mountd.home import Home
 from tests.sync.place import opened_place
@@ -88,6 +89,40 @@ def test_check_of_a_whole_volume(home: Home, bucket: Path) -> None:
     assert "every byte of the packs was read" in call(home, "check", source, "--read-data").output
     document = json.loads(call(home, "check", source, "--json").output)
     assert (document["commits"], document["damages"], document["repaired_to"]) == (2, [], None)
+
+
+def test_check_tells_what_is_on_this_machine_alone(home: Home, bucket: Path) -> None:
+    """Nobody would know whether a machine may be wiped without mounting first."""
+    source = f"file://{bucket}"
+    write(home, bucket, "one")
+
+    kept = state_root(home.environ) / parse_source(source).state_id
+    kept.mkdir(parents=True)
+    (home.root / "here").mkdir()
+    (home.root / "here" / "state").symlink_to(kept)
+
+    async def work(*names: str) -> None:
+        opened = await open_store(parse_source(source), StoreOptions(), Env())
+        async with opened_place(opened.store, home.root / "here") as place:
+            for name in names:
+                await place.write(name, b"unsaved" * 100)
+
+    trio.run(work)
+    assert "  all that was done on this machine is saved" in call(home, "check", source).output
+    trio.run(work, "two", "three")
+    checked = call(home, "check", source)
+    assert checked.exit_code == 0
+    assert checked.output.splitlines()[-3:] == [
+        "  3 files and folders, 1.4 KiB, are on this machine alone:",
+        "    ., two, three",
+        "    mounting the volume saves what can be read of it",
+    ]
+    unsaved = json.loads(call(home, "check", source, "--json").output)["unsaved"]
+    assert (unsaved["paths"], unsaved["bytes"], unsaved["commit"]) == (
+        [".", "two", "three"],
+        1400,
+        None,
+    )
 
 
 def test_check_names_what_is_damaged(home: Home, bucket: Path) -> None:

@@ -352,7 +352,8 @@ class TestThisMachine:
         state = tmp_path / "state"
         await tamper(state)
         checked = await look_closely(store, tmp_path, state_dir=state)
-        assert any("not saved yet" in note for note in checked.report.notes)
+        assert checked.report.unsaved is not None
+        assert checked.report.unsaved.paths == ("tiny",)
         await repair(store, checked, state, Env())
         async with opened_place(store, tmp_path) as place:
             assert (await place.tree())["tiny"] == b"unsavedrow"
