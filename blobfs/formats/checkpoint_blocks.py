@@ -38,7 +38,10 @@ MOST_REFS_BYTES = 1 * MIB
 
 MOST_LEVEL = 15
 
-KeyField = Annotated[bytes, Meta(min_length=8, max_length=263)]
+MOST_KEY_BYTES = 510
+"""Of a row's key: what a table on the local disk takes."""
+
+RowKeyField = Annotated[bytes, Meta(min_length=8, max_length=MOST_KEY_BYTES)]
 LevelField = Annotated[int, Meta(ge=0, le=MOST_LEVEL)]
 
 
@@ -58,8 +61,8 @@ class WireRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """A ref whose pack is a number in a table of packs."""
 
     level: LevelField
-    first: KeyField
-    last: KeyField
+    first: RowKeyField
+    last: RowKeyField
     rows: CountField
     chunk: WireChunk
 

@@ -1,20 +1,14 @@
-"""Name what the golden volume says: the values whose bytes lie in `golden/` and in docs/format.md.
-
-Golden files are never written anew: a change of the code that reads them differently would read
-everybody's volumes differently. `python -m tests.formats.examples` adds those that are missing.
-"""
+"""Name what the golden volume says: values whose bytes lie in `golden/`, and in docs/format.md."""
 
 import functools
 import operator
 from collections.abc import Iterable
-from pathlib import Path
 
 import xxhash
 
-from blobfs.formats import keys
 from blobfs.formats.blocks import encode_operation_blocks, encode_pack_blocks
 from blobfs.formats.chunk import Buffer, chunk_id
-from blobfs.formats.client import ClientRecord, encode_client
+from blobfs.formats.client import ClientRecord
 from blobfs.formats.commit import (
     AddLinks,
     Counters,
@@ -31,15 +25,13 @@ from blobfs.formats.commit import (
     SetXattr,
     UsedPack,
 )
-from blobfs.formats.entry import encode_entry, entry_hash
+from blobfs.formats.entry import entry_hash
 from blobfs.formats.extent_list import encode_extent_list
-from blobfs.formats.head import Head, encode_head
+from blobfs.formats.head import Head
 from blobfs.formats.pack import Pack, PackBuilder
 from blobfs.formats.rows import Extent, ExtentList, Extents, Inline, Kind, ListPart
-from blobfs.formats.volume import VolumeInfo, encode_volume
+from blobfs.formats.volume import VolumeInfo
 from blobfs.types import ROOT_INODE, ClientId, InodeNo, PackName, Seq
-
-GOLDEN = Path(__file__).parent / "golden"
 
 CREATED_NS = 1_790_000_000_000_000_000
 SECOND_NS = 1_000_000_000
@@ -209,39 +201,3 @@ def third_entry(previous: bytes, blocks: Pack) -> Entry:
         operation_parts=(operations,),
         pack_parts=(packs,),
     )
-
-
-def golden_volume() -> dict[str, bytes]:
-    """Return all objects of the golden volume by their keys."""
-    volume = encode_volume(VOLUME)
-    first = encode_entry(first_entry(volume))
-    pack = content_pack()
-    second = encode_entry(second_entry(first, pack))
-    lists = list_pack(pack)
-    blocks = block_pack(pack, lists)
-    third = encode_entry(third_entry(second, blocks))
-    return {
-        keys.volume_key(): volume,
-        keys.head_key(): encode_head(HEAD),
-        keys.client_key(CLIENT): encode_client(CLIENT_RECORD),
-        **{keys.log_key(Seq(n)): data for n, data in enumerate((first, second, third), start=1)},
-        **{keys.pack_key(each.name): each.body for each in (pack, lists, blocks)},
-    }
-
-
-def read_golden() -> dict[str, bytes]:
-    """Return all golden objects by their keys."""
-    files = (path for path in GOLDEN.rglob("*") if path.is_file())
-    return {path.relative_to(GOLDEN).as_posix(): path.read_bytes() for path in files}
-
-
-def _write_missing() -> None:
-    for key, data in golden_volume().items():
-        path = GOLDEN / key
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-
-
-if __name__ == "__main__":
-    _write_missing()

@@ -151,11 +151,8 @@ class Volume:
 
     def _chunk(self, place: list[Any], packs: list[bytes] | None = None) -> bytes:
         length, chunk, pack, offset, stored = place
-        name = (self._packs if packs is None else packs)[pack].hex()
-        frame = self._objects[f".blobfs/packs/{name[:2]}/{name}"][offset : offset + stored]
-        plain = open_frame(frame, length)
-        assert hashlib.sha256(plain).digest() == chunk
-        return plain
+        name = (self._packs if packs is None else packs)[pack]
+        return read_chunk(self._objects, length, chunk, name, offset, stored)
 
     def _extents(self, extents: list[Any], packs: list[bytes] | None = None) -> Iterator[Any]:
         for extent in extents:
@@ -224,15 +221,83 @@ _OPERATIONS: dict[int, Callable[..., None]] = {
 }
 
 
+def read_checkpoint(
+    objects: Objects, name: str
+) -> tuple[dict[int, File], dict[tuple[int, bytes], int]]:
+    """Return the inodes and the names that a checkpoint holds."""
+    manifest = objects[f".blobfs/checkpoints/{name}"]
+    assert hashlib.sha256(manifest).hexdigest()[:16] == name[-16:]
+    body = unpack(open_entry(manifest, b"BLOBCKPT"))
+    assert (body[0], body[1]) == ([], int(name[:20]))
+    tables = {
+        number: rows or list(_rows_below(objects, refs, body[7])) for number, refs, rows in body[8]
+    }
+    inodes = {_number(key): _file(objects, unpack(row)) for key, row in tables[1]}
+    dirents = {(_number(key[:8]), key[8:]): unpack(row)[0] for key, row in tables[2]}
+    return inodes, dirents
+
+
+def _rows_below(objects: Objects, refs: list[Any], packs: list[bytes]) -> Iterator[Any]:
+    for level, first, last, count, (length, chunk, pack, offset, stored) in refs:
+        block = unpack(read_chunk(objects, length, chunk, packs[pack], offset, stored))
+        assert block[0] == 1
+        rows = list(_rows_below(objects, block[2], block[1]) if level else block[1])
+        assert (rows[0][0], rows[-1][0], len(rows)) == (first, last, count)
+        yield from rows
+
+
+def _file(objects: Objects, row: list[Any]) -> File:
+    kind, mode, uid, gid, mtime_ns, ctime_ns, nlink, size, content, xattrs, _, _, parent, *_ = row
+    return File(
+        *(kind, mode, uid, gid, mtime_ns, ctime_ns, parent, nlink, size),
+        tuple(_content_of_row(objects, *content)),
+        dict(xattrs),
+    )
+
+
+def _content_of_row(objects: Objects, kind: int, value: Any) -> Iterator[Any]:
+    if kind == 1:
+        yield value
+    elif kind == 2:
+        for length, chunk, pack, offset, stored in value:
+            is_hole = chunk == b""
+            yield length if is_hole else read_chunk(objects, length, chunk, pack, offset, stored)
+    else:
+        for _, place in value:
+            version, packs, extents = unpack(read_chunk(objects, *place))
+            assert version == 1
+            for each in extents:
+                if isinstance(each, int):
+                    yield each
+                else:
+                    length, chunk, pack, offset, stored = each
+                    yield read_chunk(objects, length, chunk, packs[pack], offset, stored)
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key, "big")
+
+
+def read_chunk(
+    objects: Objects, length: int, chunk: bytes, pack: bytes, offset: int, stored: int
+) -> bytes:
+    """Return the plain bytes of a chunk that lies in a pack."""
+    name = pack.hex()
+    frame = objects[f".blobfs/packs/{name[:2]}/{name}"][offset : offset + stored]
+    plain = open_frame(frame, length)
+    assert hashlib.sha256(plain).digest() == chunk
+    return plain
+
+
 def open_frame(frame: bytes, length: int) -> bytes:
     """Return the plain bytes of a frame."""
     return frame if len(frame) == length else zstandard.ZstdDecompressor().decompress(frame)
 
 
-def open_entry(slot: bytes) -> bytes:
-    """Return the plain body of an entry of the log."""
+def open_entry(slot: bytes, expected: bytes = b"BLOBLOG\0") -> bytes:
+    """Return the plain body of an entry of the log, or of what else lies in an envelope."""
     magic, version, flags, length = struct.unpack_from(">8sHHI", slot)
-    assert (magic, version, flags) == (b"BLOBLOG\0", 1, 0)
+    assert (magic, version, flags) == (expected, 1, 0)
     assert hashlib.sha256(slot[:-32]).digest() == slot[-32:]
     return open_frame(slot[16:-32], length)
 

@@ -6,16 +6,28 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from blobfs.formats import blocks, chunk, entry, extent_list, json_object, rows
+from blobfs.formats import (
+    blocks,
+    checkpoint,
+    checkpoint_blocks,
+    chunk,
+    entry,
+    extent_list,
+    json_object,
+    rows,
+)
 from blobfs.formats.client import _Client
 from blobfs.formats.commit import Operation
 from blobfs.formats.head import DEFAULT_TRASH_S, _Head, _Settings, decode_head
 from blobfs.formats.json_object import Marked
+from blobfs.formats.keys import CHECKPOINTS
+from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, Table
 from blobfs.formats.volume import _KNOWN, _Volume
-from tests.formats import examples, independent
+from tests.formats import golden, independent
 
 DOC = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
-OBJECTS = examples.read_golden()
+OBJECTS = golden.read_golden()
 
 LIMITS = {
     "pack": rows.MOST_PACK_BYTES,
@@ -24,6 +36,9 @@ LIMITS = {
     "log entry, plain body": entry.MOST_BODY_BYTES,
     "block of a long list, plain": blocks.MOST_BLOCK_BYTES,
     "part of an extent list, plain": extent_list.MOST_PART_BYTES,
+    "manifest of a checkpoint, as stored and plain": checkpoint.MOST_MANIFEST_BYTES,
+    "block of refs, plain": checkpoint_blocks.MOST_REFS_BYTES,
+    "key of a row": checkpoint_blocks.MOST_KEY_BYTES,
     "JSON object": json_object.MOST_JSON_BYTES,
     "content inside of a row": rows.MOST_INLINE_BYTES,
     "window of a zstd frame": chunk.MOST_WINDOW_BYTES,
@@ -64,7 +79,8 @@ def test_bytes_are_those_of_the_volume(title: str) -> None:
     shown = bytes.fromhex("".join(line.partition("|")[0] for line in HEX[title].splitlines()))
     key = title.removesuffix(" body")
     is_body = title != key
-    assert shown == (independent.open_entry(OBJECTS[key]) if is_body else OBJECTS[key])
+    magic = b"BLOBCKPT" if key.startswith(CHECKPOINTS) else b"BLOBLOG\0"
+    assert shown == (independent.open_entry(OBJECTS[key], magic) if is_body else OBJECTS[key])
 
 
 @pytest.mark.parametrize("key", JSON)
@@ -96,6 +112,38 @@ def test_fields_of_entries_are_those_of_the_code() -> None:
     """Somebody else's reader would take one field for another."""
     found = [cells[0] for cells in table(section("The log")) if len(cells) == 3]
     assert found[2:] == list(entry._Body.__struct_fields__)
+
+
+def test_fields_of_manifests_are_those_of_the_code() -> None:
+    """Somebody else's reader would take one field for another."""
+    found = [cells[0] for cells in table(section("Checkpoints")) if len(cells) == 3]
+    assert found[2:] == list(checkpoint._Body.__struct_fields__)
+
+
+def test_tables_are_those_of_the_code() -> None:
+    """Somebody else's reader would look for a row in another table, or under another key."""
+    found = [cells for cells in table(section("Rows")) if cells[0].isdigit()]
+    assert [(int(number), name) for number, name, _, _ in found] == [
+        (each.value, each.name.lower()) for each in Table
+    ]
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("inodes", InodeRow),
+        ("dirents", DirentRow),
+        ("clients", ClientState),
+        ("ranges", GrantedRange),
+        ("hidden", HiddenRow),
+    ],
+)
+def test_fields_of_rows_are_those_of_the_code(title: str, kind: type[msgspec.Struct]) -> None:
+    """Somebody else's reader would take one field of a row for another."""
+    (row,) = (cells[3] for cells in table(section("Rows")) if cells[1] == title)
+    shown = row[row.index("[") + 1 : row.index("]")].split(", ")
+    fields = [SPELLED_OTHERWISE.get(name, name) for name in kind.__struct_fields__]
+    assert shown == fields
 
 
 @pytest.mark.parametrize(

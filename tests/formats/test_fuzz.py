@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blobfs.errors import Damaged, Unsupported
-from blobfs.formats import keys
+from blobfs.formats import checkpoint, keys
 from blobfs.formats.blocks import (
     decode_operation_block,
     decode_pack_block,
     encode_operation_blocks,
     encode_pack_blocks,
 )
+from blobfs.formats.checkpoint_blocks import decode_refs, decode_rows
 from blobfs.formats.chunk import chunk_id, decode_frame, encode_frame
 from blobfs.formats.client import decode_client
 from blobfs.formats.commit import Entry, Operation, UsedPack
@@ -30,9 +31,20 @@ from blobfs.formats.extent_list import decode_extent_list, encode_extent_list
 from blobfs.formats.head import Head, VolumeSettings, decode_head, encode_head
 from blobfs.formats.pack import decode_directory, tail_bytes
 from blobfs.formats.rows import Extent
+from blobfs.formats.tables import Table
 from blobfs.formats.volume import decode_volume
 from blobfs.types import ChunkId, PackName, Seq
-from tests.formats import examples, independent
+from tests.formats import examples, golden, independent
+from tests.formats.checkpoint_examples import checkpoint as checkpoint_of
+from tests.formats.checkpoint_examples import (
+    dirent_rows,
+    inode_refs,
+    inode_rows,
+    leaf_pack,
+    ref_of,
+    refs_pack,
+)
+from tests.formats.examples import extents_of
 from tests.formats.strategies import (
     Damage,
     damages,
@@ -49,7 +61,7 @@ pytestmark = pytest.mark.slow
 SOAK = int(os.environ.get("BLOBFS_SOAK_EXAMPLES", "0"))
 fuzzed = settings(max_examples=SOAK or 60, deadline=None, derandomize=not SOAK)
 
-OBJECTS = examples.read_golden()
+OBJECTS = golden.read_golden()
 SLOT_KEYS = [keys.log_key(Seq(n)) for n in (1, 2, 3)]
 BODIES = [independent.open_entry(OBJECTS[key]) for key in SLOT_KEYS]
 GOOD_BODY = independent.unpack(BODIES[1])
@@ -57,6 +69,15 @@ CLIENT_KEY = keys.client_key(examples.CLIENT)
 PACK = examples.content_pack()
 LISTS = examples.list_pack(PACK)
 BLOCKS = [plain for _, plain in independent.open_pack(examples.block_pack(PACK, LISTS).body)]
+LEAVES = leaf_pack(PACK, LISTS)
+INODES = inode_rows(PACK, LISTS)
+REFS = refs_pack(PACK, LISTS, LEAVES)
+ROW_BLOCKS = [plain for _, plain in independent.open_pack(LEAVES.body)]
+REF_BLOCKS = [plain for _, plain in independent.open_pack(REFS.body)]
+INDEX = ref_of(extents_of(REFS)[0], INODES, level=1)
+CHECKPOINT = checkpoint_of(b"entry", PACK, LISTS, examples.block_pack(PACK, LISTS))
+CHECKPOINT_NAME, CHECKPOINT_DATA = checkpoint.encode_checkpoint(CHECKPOINT)
+GOOD_MANIFEST = independent.unpack(independent.open_entry(CHECKPOINT_DATA, checkpoint.MAGIC))
 PACK_NAMES = [PackName(bytes([n]) * 40) for n in range(3)]
 HUGE = 1 << 62
 SET_HEAD = encode_head(Head(settings=VolumeSettings(quota_bytes=1 << 40, trash_s=0)))
@@ -69,6 +90,24 @@ def envelope(body: bytes, plain_bytes: int | None = None) -> bytes:
     plain_bytes = len(body) if plain_bytes is None else plain_bytes
     content = struct.pack(">8sHHI", MAGIC, VERSION, 0, plain_bytes) + body
     return content + hashlib.sha256(content).digest()
+
+
+def any_manifest(body: bytes) -> Any:
+    """Decode a manifest whose checksums fit, whatever its body is."""
+    data = checkpoint._ENVELOPE.seal(body)
+    name = keys.checkpoint_name(CHECKPOINT.seq, hashlib.sha256(data).digest())
+    return checkpoint.decode_checkpoint(data, name=name)
+
+
+def any_rows(data: bytes) -> Any:
+    """Decode a block of rows of each table, as what it says that it covers."""
+    low = [(Table.INODES, ref) for ref in inode_refs(LEAVES, INODES)]
+    for table, ref in (*low, (Table.DIRENTS, ref_of(extents_of(LEAVES)[2], dirent_rows()))):
+        try:
+            return decode_rows(data, table=table, ref=ref, key="r")
+        except Damaged:
+            continue
+    raise Damaged("a block of none of them")
 
 
 DECODERS: dict[str, tuple[Decode, list[bytes]]] = {
@@ -89,6 +128,13 @@ DECODERS: dict[str, tuple[Decode, list[bytes]]] = {
         lambda data: decode_extent_list(data, covered_bytes=16, key="x"),
         examples.list_parts(PACK),
     ),
+    "manifest": (
+        lambda data: checkpoint.decode_checkpoint(data, name=CHECKPOINT_NAME),
+        [CHECKPOINT_DATA],
+    ),
+    "manifest body": (any_manifest, [independent.open_entry(CHECKPOINT_DATA, checkpoint.MAGIC)]),
+    "rows": (any_rows, ROW_BLOCKS),
+    "refs": (lambda data: decode_refs(data, ref=INDEX, key="r"), REF_BLOCKS),
     "directory": (
         lambda data: decode_directory(data, pack_bytes=len(data), key="d"),
         [PACK.body, LISTS.body],
@@ -133,12 +179,15 @@ def test_damaged_bytes(name: str, data: st.DataObject, damage: Damage) -> None:
     attempt(name, damage(data.draw(st.sampled_from(DECODERS[name][1]))))
 
 
-@pytest.mark.parametrize("name", ["entry body", "operations", "packs", "extent list"])
+@pytest.mark.parametrize(
+    "name", ["entry body", "operations", "packs", "extent list", "manifest body", "rows", "refs"]
+)
 @fuzzed
 @given(value=msgpack_values, items=st.lists(msgpack_values, max_size=11))
 def test_any_values(name: str, value: Any, items: list[Any]) -> None:
     """Users would lose a mount to an entry of a version that we do not know yet."""
-    for each in (value, items, [1, items], [[], 2, *items], [*GOOD_BODY[:7], items, None]):
+    bodies = [*GOOD_BODY[:7], items, None], [*GOOD_MANIFEST[:8], items]
+    for each in (value, items, [1, items], [1, [], items], [[], 2, *items], *bodies):
         attempt(name, msgspec.msgpack.encode(each))
 
 
@@ -217,6 +266,16 @@ def test_a_damaged_entry_is_never_applied(damage: Damage, slot: int) -> None:
     if bad != good:
         with pytest.raises((Damaged, Unsupported)):
             decode_entry(bad, key=key)
+
+
+@fuzzed
+@given(damage=damages())
+def test_a_damaged_checkpoint_is_never_read(damage: Damage) -> None:
+    """Users would see a tree that nobody saved."""
+    bad = damage(CHECKPOINT_DATA)
+    if bad != CHECKPOINT_DATA:
+        with pytest.raises((Damaged, Unsupported)):
+            checkpoint.decode_checkpoint(bad, name=CHECKPOINT_NAME)
 
 
 @fuzzed

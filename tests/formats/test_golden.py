@@ -1,31 +1,41 @@
 """Volumes that were written once are read for ever, and as their specification says."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from blobfs.env import Env
 from blobfs.formats import keys
+from blobfs.formats.checkpoint import decode_checkpoint, encode_checkpoint
 from blobfs.formats.client import decode_client, encode_client
 from blobfs.formats.commit import Entry
 from blobfs.formats.entry import decode_entry, encode_entry, entry_hash
 from blobfs.formats.head import decode_head, encode_head
 from blobfs.formats.pack import Pack, decode_directory, verify_name
+from blobfs.formats.tables import Table
 from blobfs.formats.volume import decode_volume, encode_volume
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import ROOT_INODE, Seq
 from blobfs.volume.log import Log
-from blobfs.volume.tree import open_tree
-from tests.formats import examples, independent
+from blobfs.volume.tree import Tree, open_tree
+from tests.formats import checkpoint_examples, examples, golden, independent
 
-OBJECTS = examples.read_golden()
+OBJECTS = golden.read_golden()
 VOLUME = OBJECTS[keys.volume_key()]
 SLOTS = [OBJECTS[keys.log_key(Seq(n))] for n in (1, 2, 3)]
 
 CONTENT = examples.content_pack()
 LISTS = examples.list_pack(CONTENT)
 BLOCKS = examples.block_pack(CONTENT, LISTS)
-PACKS = (CONTENT, LISTS, BLOCKS)
+LEAVES = checkpoint_examples.leaf_pack(CONTENT, LISTS)
+REFS = checkpoint_examples.refs_pack(CONTENT, LISTS, LEAVES)
+PACKS = (CONTENT, LISTS, BLOCKS, LEAVES, REFS)
+
+CHECKPOINT = checkpoint_examples.checkpoint(SLOTS[2], CONTENT, LISTS, BLOCKS)
+(CHECKPOINT_KEY,) = (key for key in OBJECTS if key.startswith(keys.CHECKPOINTS))
+CHECKPOINT_NAME = CHECKPOINT_KEY.removeprefix(keys.CHECKPOINTS)
 
 ENTRIES = (
     examples.first_entry(VOLUME),
@@ -62,6 +72,42 @@ def test_entries_are_spelled_as_they_were(slot: bytes, entry: Entry) -> None:
     assert independent.open_entry(encode_entry(entry)) == independent.open_entry(slot)
 
 
+def test_checkpoints_say_what_they_said() -> None:
+    """Users of a newer version would wait for the whole log, or see another tree."""
+    assert decode_checkpoint(OBJECTS[CHECKPOINT_KEY], name=CHECKPOINT_NAME) == CHECKPOINT
+
+
+def test_checkpoints_are_spelled_as_they_were() -> None:
+    """Users of an older version would be shut out. How well zstd compresses is its own affair."""
+    _, data = encode_checkpoint(CHECKPOINT)
+    assert independent.open_entry(data, b"BLOBCKPT") == independent.open_entry(
+        OBJECTS[CHECKPOINT_KEY], b"BLOBCKPT"
+    )
+
+
+async def test_a_checkpoint_holds_what_replay_makes(tmp_path: Path) -> None:
+    """Users would see another tree, depending on where their machine began to read."""
+    inodes = checkpoint_examples.inode_rows(CONTENT, LISTS)
+    dirents = checkpoint_examples.dirent_rows()
+    small = {root.table: root.rows for root in CHECKPOINT.tables if root.rows}
+    async with replayed(tmp_path, upto=CHECKPOINT.seq) as tree:
+        state = tree.state
+        with tree._database.read() as reader:
+            found = {table: tuple(reader.range(table.name.lower())) for table in Table}
+    assert {table: rows for table, rows in found.items() if rows} == {
+        Table.INODES: inodes,
+        Table.DIRENTS: dirents,
+        **small,
+    }
+    assert (state.seq, state.chain, state.time_ns, state.counters, state.granted_to) == (
+        CHECKPOINT.seq,
+        CHECKPOINT.chain,
+        CHECKPOINT.time_ns,
+        CHECKPOINT.counters,
+        CHECKPOINT.granted_to,
+    )
+
+
 @pytest.mark.parametrize("pack", PACKS)
 def test_packs_are_what_they_were(pack: Pack) -> None:
     """Users would lose the content of all their files, or its proof."""
@@ -74,18 +120,25 @@ def test_packs_are_what_they_were(pack: Pack) -> None:
 
 def test_golden_files_are_all_there_is() -> None:
     """Users would rely on an object that no test reads."""
-    assert OBJECTS.keys() == examples.golden_volume().keys()
+    assert OBJECTS.keys() == golden.golden_volume().keys()
+
+
+@asynccontextmanager
+async def replayed(folder: Path, upto: int = 128) -> AsyncIterator[Tree]:
+    """The tree of the golden volume, as its log makes it."""
+    store = MemoryStore()
+    for key, data in OBJECTS.items():
+        await store.put(key, data)
+    async with open_tree(folder / "tree", examples.VOLUME.id, entry_hash(VOLUME)) as tree:
+        tail = await Log(store, Env()).newer(tree.position, at_most=upto)
+        await tree.replay(tail.landed)
+        yield tree
 
 
 async def test_the_volume_replays(tmp_path: Path) -> None:
     """Users would keep a volume that can be decoded, but not opened."""
-    store = MemoryStore()
-    for key, data in OBJECTS.items():
-        await store.put(key, data)
-    async with open_tree(tmp_path / "tree", examples.VOLUME.id, entry_hash(VOLUME)) as tree:
-        tail = await Log(store, Env()).newer(tree.position)
-        state = await tree.replay(tail.landed)
-        assert state.seq == 3
+    async with replayed(tmp_path) as tree:
+        assert tree.state.seq == 3
         names = [name for name, _ in tree.dirents(ROOT_INODE)]
         assert names == [b"data", b"folder", b"link", b"moved"]
         sparse = tree.inode(examples.SPARSE)
@@ -129,3 +182,11 @@ class TestIndependentReader:
         """Users whose log was destroyed would have nothing left to rebuild from."""
         found = dict(independent.open_pack(OBJECTS[keys.pack_key(CONTENT.name)]))
         assert set(found.values()) == {examples.RAW_CHUNK, examples.LONG_CHUNK}
+
+    def test_it_reads_a_checkpoint(self) -> None:
+        """Users would have to keep the whole log for ever, to be able to read without us."""
+        volume = independent.Volume(OBJECTS)
+        assert independent.read_checkpoint(OBJECTS, CHECKPOINT_NAME) == (
+            volume.inodes,
+            volume.dirents,
+        )
