@@ -3,6 +3,9 @@
 It changes by replay alone (L1); what is local and unsaved lies over it, elsewhere. All of it can
 be made anew from the bucket, so a damaged one, or one of another volume, is begun again.
 
+It begins empty, or from a checkpoint, whose rows are loaded by blocks when they are needed
+(`tree_blocks`): until then whoever asks for one is told so by NotLoaded, loads, and asks again.
+
 Concurrency: methods that are not async may be called at any moment and see one moment; each
 takes a few microseconds. An entry appears whole.
 """
@@ -11,18 +14,30 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import trio
 
 from blobfs.database import Database, Reader, Sync, Writer, open_database, open_or_begin_anew
 from blobfs.errors import Damaged, NotFound
+from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange
+from blobfs.formats.tables import (
+    HIDDEN_STEM_BYTES,
+    ClientState,
+    GrantedRange,
+    hidden_key,
+    hidden_stem,
+)
 from blobfs.model.chain import Landed, Position
+from blobfs.model.changes import HIDDEN_FOLDER
 from blobfs.types import GIB, KIB, ChunkId, ClientId, InodeNo, PackName, Seq
+from blobfs.volume.tree_base import Key, Wanted, begin, named_keys, roots_of
+from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering
 from blobfs.volume.tree_compare import first_difference
+from blobfs.volume.tree_loading import FetchChunks, Loader
 from blobfs.volume.tree_replay import read_state, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
@@ -43,6 +58,9 @@ from blobfs.volume.tree_rows import (
 
 MAP_BYTES = 256 * GIB
 
+LAST_STEM = b"\xff" * HIDDEN_STEM_BYTES
+"""Behind all keys of rows that begin alike."""
+
 LONG_ROW_BYTES = 4 * KIB
 """From here on comparing a row with the last one costs far less than decoding it again."""
 LONG_ROWS_KEPT = 16
@@ -52,8 +70,12 @@ LONG_ROWS_KEPT = 16
 class Tree:
     """The tables of `tree_rows`. Made by `open_tree`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, fetch: FetchChunks | None, base: str | None) -> None:
         self._database = database
+        self._loader = Loader(database, fetch)
+        self._is_whole = base is None
+        self.base = base
+        """Name of the checkpoint that it began from, None for the begin of the log."""
         self._long_rows: dict[InodeNo, tuple[bytes, InodeRow]] = {}
 
     # -- how far it is ---------------------------------------------------------------
@@ -76,9 +98,13 @@ class Tree:
     # -- the tree --------------------------------------------------------------------
 
     def inode(self, inode: InodeNo) -> InodeRow | None:
-        """Return the row of an inode, None where the volume has none of this number."""
+        """Return the row of an inode, None where the volume has none of this number.
+
+        Raises:
+            NotLoaded: load it first, as from all methods below that return rows.
+        """
         with self._database.read() as reader:
-            row = reader.get("inodes", number_key(inode))
+            row = self._rows(reader).get("inodes", number_key(inode))
         if row is None:
             return None
         return decode_inode(row) if len(row) < LONG_ROW_BYTES else self._decode_long(inode, row)
@@ -96,8 +122,10 @@ class Tree:
 
     def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:
         """Return what the name leads to, None where the volume says nothing of it."""
+        if parent == HIDDEN_FOLDER:
+            return None  # `hides` tells
         with self._database.read() as reader:
-            row = reader.get("dirents", dirent_key(parent, name))
+            row = self._rows(reader).get("dirents", dirent_key(parent, name))
         return None if row is None else decode_dirent(row)
 
     def dirents(
@@ -109,9 +137,23 @@ class Tree:
         """
         start = dirent_key(parent, after + b"\0" if after else b"")
         with self._database.read() as reader:
-            found = reader.range("dirents", start, number_key(parent + 1))
-            rows = zip(range(at_most), found, strict=False)
-            return [(key[8:], decode_dirent(row)) for _, (key, row) in rows]
+            found = self._rows(reader).range("dirents", start, number_key(parent + 1))
+            return [(key[8:], decode_dirent(row)) for key, row in islice(found, at_most)]
+
+    def hides(self, key: bytes, version: str) -> bool:
+        """Return whether this version of a native object does not show under its key (N1)."""
+        with self._database.read() as reader:
+            return self._rows(reader).get("hidden", hidden_key(key, version)) is not None
+
+    def hides_below(self, prefix: bytes) -> bool:
+        """Return whether that may be so of objects whose keys begin with `prefix`.
+
+        Never a wrong no: keys that differ late only are not told apart.
+        """
+        stem = hidden_stem(prefix)
+        with self._database.read() as reader:
+            behind = self._rows(reader).range("hidden", stem, stem + LAST_STEM)
+            return next(iter(behind), None) is not None
 
     def has_dirents(self, parent: InodeNo) -> bool:
         """Return whether the directory has any name in the volume."""
@@ -131,7 +173,7 @@ class Tree:
     def pack_last_seq(self, pack: PackName) -> Seq | None:
         """Return the last entry that refers to the pack, None where none does."""
         with self._database.read() as reader:
-            row = reader.get("packs", pack)
+            row = self._rows(reader).get("packs", pack)
         return None if row is None else decode_seq(row)
 
     async def note_chunks(self, extents: Iterable[Extent]) -> None:
@@ -143,7 +185,7 @@ class Tree:
     def client(self, client: ClientId) -> ClientState | None:
         """Return the last commit of a client, None where it has none (L3, L6)."""
         with self._database.read() as reader:
-            row = reader.get("clients", client)
+            row = self._rows(reader).get("clients", client)
         return None if row is None else decode_client(row)
 
     def granted(self, client: ClientId) -> list[GrantedRange]:
@@ -152,8 +194,53 @@ class Tree:
         Numbers from `unused` on are free to it, those below are never used again.
         """
         with self._database.read() as reader:
-            ranges = [decode_range(row) for _, row in reader.range("ranges")]
+            rows = self._rows(reader).range("ranges")
+            ranges = [decode_range(row) for _, row in rows]
         return [granted for granted in ranges if granted.client == client]
+
+    # -- beginning from a checkpoint -------------------------------------------------
+
+    async def begin(self, name: str, checkpoint: Checkpoint, wanted: Iterable[Key] = ()) -> None:
+        """Let the tree be what the checkpoint `name` says; forget what it was.
+
+        The rows under the keys `wanted` are here at the same moment, and those of clients and
+        of the ranges that they were granted.
+
+        Raises:
+            Damaged: some of them cannot be had; nothing has changed.
+            BlobfsError: the store failed us; nothing has changed.
+        """
+        fetched = await self._loader.fetch_wanted(roots_of(checkpoint), Wanted(wanted))
+        self._is_whole = False  # before its readers could take for absent what is not loaded
+        change = partial(begin, name=name, checkpoint=checkpoint, fetched=fetched)
+        await self._database.write(change)
+        self.base = name
+
+    async def load(self, missing: NotLoaded) -> None:
+        """Return when what was missing was loaded, or somebody's attempt to do so ended.
+
+        Raises:
+            Damaged: it is gone, or not what it should be; the message names it.
+            BlobfsError: the store failed us.
+        """
+        await self._loader.load(missing.blocks)
+
+    async def load_keys(self, keys: Iterable[Key]) -> None:
+        """Load what holds these keys, side by side. Raises: as `load`."""
+        if self._is_whole:
+            return
+        keys = tuple(keys)
+        while missing := self.missing(keys):
+            await self._loader.load(missing)
+
+    def missing(self, keys: Iterable[Key]) -> list[Block]:
+        """Return the blocks that have to be loaded before all of these keys are known."""
+        with self._database.read() as reader:
+            found = [covering(reader, table, key) for table, key in keys]
+        return list({block.key: block for block in found if block is not None}.values())
+
+    def _rows(self, reader: Reader) -> Rows:
+        return reader if self._is_whole else LazyRows(reader)
 
     # -- looking after it ------------------------------------------------------------
 
@@ -175,7 +262,10 @@ class Tree:
         Raises:
             Damaged: it cannot be applied.
         """
-        return await trio.to_thread.run_sync(self._rehearse, entry)
+        await self.load_keys(named_keys([entry]))
+        return await self._loader.when_loaded(
+            partial(trio.to_thread.run_sync, self._rehearse, entry)
+        )
 
     def _rehearse(self, entry: Entry) -> Counters:
         with self._database.read() as reader:
@@ -187,13 +277,17 @@ class Tree:
         Raises:
             Damaged: one does not follow the one before (L4) or cannot be applied (L1, L9).
         """
-        return await self._database.write(partial(replay, landed=tuple(landed)))
+        await self.load_keys(named_keys(each.entry for each in landed))
+        change = partial(replay, landed=tuple(landed))
+        return await self._loader.when_loaded(partial(self._database.write, change))
 
 
 def open_tree(
-    folder: Path, volume_id: bytes, origin: bytes
+    folder: Path, volume_id: bytes, origin: bytes, fetch: FetchChunks | None = None
 ) -> contextlib.AbstractAsyncContextManager[Tree]:
     """Open the tree kept in `folder`; `origin` is the SHA-256 of the object `volume`.
+
+    `fetch` brings the chunks that a checkpoint consists of; without it what is not loaded stays so.
 
     One that is damaged, of another format or of another volume is begun anew: the bucket has
     all of it. The caller holds a lock that keeps other processes away.
@@ -202,19 +296,21 @@ def open_tree(
         LocalFault: the folder cannot be used.
     """
     return open_or_begin_anew(
-        partial(_open_stamped, folder, volume_id, origin),
+        partial(_open_stamped, folder, volume_id, origin, fetch),
         partial(shutil.rmtree, folder),
         f"the tree in {str(folder)!r}",
     )
 
 
 @contextlib.asynccontextmanager
-async def _open_stamped(folder: Path, volume_id: bytes, origin: bytes) -> AsyncIterator[Tree]:
+async def _open_stamped(
+    folder: Path, volume_id: bytes, origin: bytes, fetch: FetchChunks | None
+) -> AsyncIterator[Tree]:
     async with open_database(
         folder, tables=TABLES, map_bytes=MAP_BYTES, sync=Sync.FULL
     ) as database:
         await database.write(partial(_stamp, volume_id=volume_id, origin=origin))
-        yield Tree(database)
+        yield Tree(database, fetch, _base(database))
 
 
 @contextlib.asynccontextmanager
@@ -233,7 +329,7 @@ async def open_kept_tree(folder: Path, volume_id: bytes) -> AsyncIterator[Tree]:
     ) as database:
         with database.read() as reader:
             _require_stamp(reader, volume_id)
-        yield Tree(database)
+        yield Tree(database, None, _base(database))
 
 
 def _stamp(writer: Writer, volume_id: bytes, origin: bytes) -> None:
@@ -247,6 +343,12 @@ def _stamp(writer: Writer, volume_id: bytes, origin: bytes) -> None:
         writer.put("state", b"volume", volume_id)
         writer.put("state", b"log", encode(first_state(origin)))
     _require_stamp(writer, volume_id)
+
+
+def _base(database: Database) -> str | None:
+    with database.read() as reader:
+        name = reader.get("state", b"base")
+    return None if name is None else name.decode()
 
 
 def _require_stamp(reader: Reader, volume_id: bytes) -> None:

@@ -109,6 +109,12 @@ class LazyRows:
         raise NotLoaded((block,))
 
 
+def rows_of(reader: Reader) -> Rows:
+    """Return the rows as they are to be asked for, the fastest way."""
+    is_whole = next(reader.range(UNLOADED), None) is None
+    return reader if is_whole else LazyRows(reader)
+
+
 def block_key(table: Table, key: bytes) -> bytes:
     return bytes((table,)) + key
 

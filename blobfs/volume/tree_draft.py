@@ -12,12 +12,14 @@ from typing import NoReturn
 
 import msgspec
 
-from blobfs.database import Reader, Writer
+from blobfs.database import Writer
 from blobfs.errors import Damaged
 from blobfs.formats.commit import Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, hidden_key
+from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, Table, hidden_key
 from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo
+from blobfs.volume.tree_blocks import NAMES, Rows
+from blobfs.volume.tree_changes import note_changed
 from blobfs.volume.tree_rows import (
     LogState,
     Place,
@@ -37,7 +39,7 @@ DirentKey = bytes
 class Draft:
     """The rows of one entry while it is being applied. None stands for a row that is gone."""
 
-    def __init__(self, reader: Reader, state: LogState, entry: Entry) -> None:
+    def __init__(self, reader: Rows, state: LogState, entry: Entry) -> None:
         self._reader = reader
         self.before = state
         self.entry = entry
@@ -198,21 +200,28 @@ class Draft:
     # -- writing ---------------------------------------------------------------------
 
     def write(self, writer: Writer, state: LogState, entry_hash: bytes) -> None:
-        """Put all rows into the tables, in the order of their keys."""
-        for number, _, row in sorted(self.inodes(), key=_first):
-            _put(writer, "inodes", number_key(number), row)
-        for key, _, dirent in sorted(self.dirents(), key=_first):
-            _put(writer, "dirents", key, dirent)
+        """Put all rows into the tables, in the order of their keys, and note which they are."""
+        author = ClientState(self.entry.counter, self.seq, entry_hash)
+        inodes, dirents = sorted(self.inodes(), key=_first), sorted(self.dirents(), key=_first)
+        rows: dict[Table, list[tuple[bytes, msgspec.Struct | None]]] = {
+            Table.INODES: [(number_key(number), row) for number, _, row in inodes],
+            Table.DIRENTS: [(key, row) for key, _, row in dirents],
+            Table.RANGES: [(number_key(last), row) for last, row in self._ranges.items()],
+            Table.CLIENTS: [(self.entry.client, author)],
+            Table.HIDDEN: sorted(self._hidden.items()),
+        }
+        for table, changed in rows.items():
+            for key, row in changed:
+                _put(writer, NAMES[table], key, row)
         for chunk in sorted(self._places):
             _put(writer, "chunks", chunk, self._places[chunk])
         for pack in self.entry.packs:
             writer.put("packs", pack.name, number_key(self.seq))
-        for place in sorted(self._hidden):
-            _put(writer, "hidden", place, self._hidden[place])
-        for last, granted in self._ranges.items():
-            _put(writer, "ranges", number_key(last), granted)
-        author = ClientState(self.entry.counter, self.seq, entry_hash)
-        _put(writer, "clients", self.entry.client, author)
+        keys: dict[Table, list[bytes]] = {
+            table: [key for key, _ in changed] for table, changed in rows.items()
+        }
+        keys[Table.PACKS] = [pack.name for pack in self.entry.packs]
+        note_changed(writer, self.seq, keys)
         _put(writer, "state", b"log", state)
 
     def check_author(self) -> None:

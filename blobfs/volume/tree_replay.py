@@ -30,6 +30,7 @@ from blobfs.formats.rows import EMPTY, DirentRow, ExtentList, Extents, InodeRow,
 from blobfs.formats.tables import HiddenRow
 from blobfs.model.chain import Landed, follow
 from blobfs.types import ROOT_INODE
+from blobfs.volume.tree_blocks import Rows, rows_of
 from blobfs.volume.tree_draft import Draft
 from blobfs.volume.tree_rows import LogState, decode_state, dirent_key
 from blobfs.volume.tree_settle import settle
@@ -40,11 +41,12 @@ def replay(writer: Writer, landed: tuple[Landed, ...]) -> LogState:
 
     Raises:
         Damaged: one of them does not follow the one before, or cannot be applied.
+        NotLoaded: one of them needs rows that are not here.
     """
-    state = read_state(writer)
+    state, rows = read_state(writer), rows_of(writer)
     for each in landed:
         position = follow(state.position, each)
-        draft, state = _apply(writer, state, each.entry)
+        draft, state = _apply(rows, state, each.entry)
         state = replace(state, chain=position.chain)
         draft.write(writer, state, each.hash)
     return state
@@ -55,8 +57,9 @@ def rehearse(reader: Reader, entry: Entry) -> Counters:
 
     Raises:
         Damaged: it cannot be applied.
+        NotLoaded: it needs rows that are not here.
     """
-    return _apply(reader, read_state(reader), entry)[1].counters
+    return _apply(rows_of(reader), read_state(reader), entry)[1].counters
 
 
 def read_state(reader: Reader) -> LogState:
@@ -66,8 +69,8 @@ def read_state(reader: Reader) -> LogState:
     return decode_state(row)
 
 
-def _apply(reader: Reader, state: LogState, entry: Entry) -> tuple[Draft, LogState]:
-    draft = Draft(reader, state, entry)
+def _apply(rows: Rows, state: LogState, entry: Entry) -> tuple[Draft, LogState]:
+    draft = Draft(rows, state, entry)
     draft.check_author()
     for operation in entry.operations:
         _OPERATIONS[type(operation)](draft, operation)

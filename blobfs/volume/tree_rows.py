@@ -11,6 +11,10 @@ Tables:
     hidden      `tables.hidden_key`         -> HiddenRow (N1)
     state       b"format" / b"volume"       -> version of these tables / id of the volume
                 b"log"                      -> LogState
+                b"base"                     -> name of the checkpoint that the tree began from
+    changed     seq                         -> the keys of the rows that this entry changed
+    unloaded    table, first key            -> BlockRef: see `tree_blocks`
+    loaded      table, first key            -> BlockRef
 
 Inode numbers and seqs in keys are 8 bytes, big-endian, so that rows sort as their numbers do.
 A range has the last of its numbers as key: the first key from a number on is the only range that
@@ -29,7 +33,10 @@ from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow
 from blobfs.model.chain import Position
 from blobfs.types import ROOT_INODE, InodeNo, PackName, Seq
 
-TABLES = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "hidden", "state")
+TABLES = (
+    *("inodes", "dirents", "chunks", "packs", "clients", "ranges", "hidden", "state"),
+    *("changed", "unloaded", "loaded"),
+)
 
 FORMAT = b"1"
 

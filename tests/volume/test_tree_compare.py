@@ -31,7 +31,11 @@ async def difference(tmp_path: Path) -> str | None:
         return one.first_difference(other)
 
 
-@pytest.mark.parametrize("table", TABLES)
+WITH_ROWS = ("inodes", "dirents", "chunks", "packs", "clients", "ranges", "state")
+"""The tables of which `replayed` fills some."""
+
+
+@pytest.mark.parametrize("table", WITH_ROWS)
 async def test_a_row_that_is_missing_is_found(tmp_path: Path, table: str) -> None:
     """This machine would show another tree than all others, and nobody know."""
     await replayed(tmp_path / "one")
