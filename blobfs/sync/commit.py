@@ -10,7 +10,7 @@ Concurrency: one commit at a time.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -201,6 +201,7 @@ class Committer:
         self._refuse_contested(foreign)
         self._orphans.note_before_replay()
         await self._tree.replay(landed)
+        self._unsaved.follow_tree(_resized(landed))
         self._env.crash_point("commit.replayed")
         intent = self._unsaved.intent
         if intent is None or intent.seq > landed[-1].entry.seq:
@@ -269,6 +270,14 @@ class Committer:
 
     def _contested_inode(self, inode: InodeNo) -> str | None:
         return f"inode={inode}" if inode in self._unsaved.inode_states else None
+
+
+def _resized(landed: Iterable[Landed]) -> Iterator[InodeNo]:
+    """Yield the inodes whose committed content may be another, or gone."""
+    for each in landed:
+        for operation in each.entry.operations:
+            if isinstance(operation, SetContent | AddLinks):
+                yield operation.inode
 
 
 def _is_only_times(operation: SetAttributes) -> bool:

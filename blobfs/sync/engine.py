@@ -23,6 +23,7 @@ from blobfs import __version__
 from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import OutcomeUnknown, ReadOnly, Unreachable
+from blobfs.formats.head import VolumeSettings
 from blobfs.model.numbers import RANGE_NUMBERS
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
@@ -39,12 +40,14 @@ from blobfs.sync.binding import (
 from blobfs.sync.commit import Committer, Contested
 from blobfs.sync.pipeline import StagePlaces
 from blobfs.sync.push import Pusher
+from blobfs.sync.settings_watch import watch_settings
 from blobfs.sync.stage import Stager
 from blobfs.sync.uploads import Uploads
 from blobfs.types import Serial
 from blobfs.volume.client import Identity, open_identity
 from blobfs.volume.content import Contents
 from blobfs.volume.creation import refuse_nested
+from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.log import Log
 from blobfs.volume.membership import Membership
 from blobfs.volume.namespace_numbers import Numbers, last_used
@@ -112,6 +115,16 @@ class Engine:
     """Why, where nobody asked for it."""
     pusher: Pusher
     uploads: Uploads
+    settings: KnownSettings
+    volume_log: Log
+
+    async def look_at_settings(self) -> VolumeSettings:
+        """Return the settings that the volume has now, and heed them from now on.
+
+        Raises:
+            BlobfsError: they cannot be read.
+        """
+        return (await self.volume_log.head()).settings
 
     def hurry(self) -> Serial:
         """Begin to save all that is unsaved now; return what to ask `is_saved` about.
@@ -165,18 +178,28 @@ async def open_engine(
     """
     store, state_dir = bucket.store, options.state_dir
     volume, exists = await find_volume(store, state_dir, env)
+    settings = KnownSettings()
+    if volume.head is not None:
+        settings.note(volume.head)
     async with AsyncExitStack() as stack:
         identity = await _identity(volume, options, env, exists=exists)
         tree = await stack.enter_async_context(
             open_tree(state_dir / TREE, volume.info.id, volume.origin.chain)
         )
         unsaved = await stack.enter_async_context(
-            open_unsaved(state_dir / JOURNAL, env, tree, limit_bytes=options.unsaved_size_bytes)
+            open_unsaved(
+                state_dir / JOURNAL,
+                env,
+                tree,
+                limit_bytes=options.unsaved_size_bytes,
+                settings=settings,
+            )
         )
-        parts = _Parts(bucket, reading, options, env, volume, identity, tree, unsaved)
+        parts = _Parts(bucket, reading, options, env, volume, identity, tree, unsaved, settings)
         engine = parts.engine(await parts.why_read_only(exists=exists))
         await parts.begin(exists=exists)
         nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(watch_settings, settings, parts.look_at_head)
         if engine.read_only_reason is None:
             nursery.start_soon(engine.pusher.run)
             nursery.start_soon(parts.ahead.run)
@@ -206,6 +229,7 @@ class _Parts:
         identity: Identity,
         tree: Tree,
         unsaved: Unsaved,
+        settings: KnownSettings,
     ) -> None:
         self._bucket = bucket
         self._options = options
@@ -214,6 +238,8 @@ class _Parts:
         self._identity = identity
         self._tree = tree
         self._unsaved = unsaved
+        self._settings = settings
+        self._log = Log(bucket.store, env, identity.client, settings.note)
         self._orphans = Orphans(tree.inode)
         self._contents = Contents(reading)
         self._settling = Settling(settle_s=options.settle_s, on_closed=self._note_closed)
@@ -231,7 +257,7 @@ class _Parts:
         self._creating = trio.Lock()
         self._committer = Committer(
             tree=tree,
-            log=Log(bucket.store, env, identity.client),
+            log=self._log,
             unsaved=unsaved,
             orphans=self._orphans,
             identity=identity,
@@ -262,7 +288,14 @@ class _Parts:
             read_only_reason=read_only_reason,
             pusher=self._pusher,
             uploads=self._uploads,
+            settings=self._settings,
+            volume_log=self._log,
         )
+
+    async def look_at_head(self) -> None:
+        """Read `head` of the volume, if there is one by now. Raises as `Log.head`."""
+        if self._is_there:
+            await self._log.head()
 
     async def why_read_only(self, *, exists: bool) -> str | None:
         """Return why nothing can be written; None: it can, or nobody wants to.

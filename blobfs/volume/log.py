@@ -7,6 +7,7 @@ Concurrency: nothing is kept between calls but the time of the last look at `hea
 be cancelled anywhere. A put that was cancelled may still land, so its intent must stand.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -70,13 +71,21 @@ class Tail:
 class Log:
     """The log of one volume. Every request has the deadline that the layers of `store` give it.
 
-    `me` is the client that puts; None: nobody does.
+    `me` is the client that puts; None: nobody does. `note_head` is told of every `head` that is
+    read.
     """
 
-    def __init__(self, store: Store, env: Env, me: ClientId | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        env: Env,
+        me: ClientId | None = None,
+        note_head: Callable[[Head], None] | None = None,
+    ) -> None:
         self._store = store
         self._env = env
         self._me = me
+        self._note_head = note_head
         self._confirmed_ns: int | None = None
         self._searched_ns: int | None = None
         self._owner_seen: ClientId | None = None
@@ -118,6 +127,8 @@ class Log:
         """
         head = (await find_head(self._store)).head
         self._owner_seen, self._has_seen_head = head.owner, True
+        if self._note_head is not None:
+            self._note_head(head)
         return head
 
     def _is_due(self, last_ns: int | None) -> bool:

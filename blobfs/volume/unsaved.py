@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from blobfs.env import Env
 from blobfs.errors import Damaged, LocalFault
 from blobfs.model.changes import (
+    GONE,
     Change,
     Covered,
     DirentKey,
@@ -41,6 +42,7 @@ from blobfs.volume.journal_records import (
     PackUploaded,
     Wrote,
 )
+from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
 from blobfs.volume.unsaved_damage import Damages
@@ -74,10 +76,12 @@ async def open_unsaved(
     *,
     limit_bytes: int | None = None,
     patience_s: float = PATIENCE_S,
+    settings: KnownSettings | None = None,
 ) -> AsyncIterator["Unsaved"]:
     """Open what is unsaved in `folder`, which this process holds, as the last daemon left it.
 
     `limit_bytes` bounds what the journal takes; None is whatever leaves 5 % of the disk free.
+    `settings` are those of the volume, whose quota is heeded; None: it has none.
     In the end everything is on disk.
 
     Raises:
@@ -89,7 +93,7 @@ async def open_unsaved(
     room = Room(limit_bytes, partial(disk_of, folder))
     segment_bytes = _segment_bytes(limit_bytes)
     async with open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal:
-        unsaved = Unsaved(journal, state, env, room, patience_s)
+        unsaved = Unsaved(journal, state, env, room, patience_s, settings or KnownSettings())
         unsaved.drop_orphans()
         try:
             async with trio.open_nursery() as nursery:
@@ -117,6 +121,7 @@ class Unsaved:
         env: Env,
         room: Room,
         patience_s: float,
+        settings: KnownSettings,
     ) -> None:
         self._journal = journal
         self._state = state
@@ -124,6 +129,7 @@ class Unsaved:
         self._damages = Damages(journal.damages, state.rows)
         self._env = env
         self._room = room
+        self._settings = settings
         self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
         self._cleaner = Cleaner(journal, state, env, self._gate.note_progress)
         self._news: trio.Event | None = None
@@ -174,9 +180,11 @@ class Unsaved:
         dies young costs no upload.
 
         Raises:
-            NoRoom: a name would be added, and there is no room for more.
+            NoRoom: a name would be added, and there is no room for more; or a file would grow,
+                and the volume exceed its quota.
             LocalFault: the disk refused.
         """
+        self._require_quota(change.inodes)
         if any(change.dirents.values()) and self.room_bytes < 0:
             raise no_room("there are too many changes")
         body = self._state.changed(change, self._next_serial, self._env.now_ns())
@@ -202,9 +210,10 @@ class Unsaved:
         """Write `data` at `offset`; `row` is the inode's row after it, size and times included.
 
         Raises:
-            NoRoom: the disk is full.
+            NoRoom: the disk is full, or the volume would exceed its quota; nothing was written.
             LocalFault: the disk refused.
         """
+        self._require_quota({inode: row})
         while len(data) > PAYLOAD_BYTES:
             stop = offset + PAYLOAD_BYTES
             # Its end is not there yet: a size that says so would show zeros after a power cut.
@@ -216,6 +225,11 @@ class Unsaved:
         if data:
             self._write(inode, row, offset, data)
         return self._journal.serial
+
+    @property
+    def held_bytes(self) -> int:
+        """What the contents of the volume come to once everything is saved, by their sizes."""
+        return self._state.held_bytes
 
     async def read(self, piece: Piece) -> bytes | memoryview:
         """Return the bytes of a piece of `spans`, verified.
@@ -299,6 +313,11 @@ class Unsaved:
             Damaged: some of them cannot be read back.
         """
         return self._journal.read_now(pieces)
+
+    def follow_tree(self, inodes: Iterable[InodeNo]) -> None:
+        """Note, before anything else happens, that the replayed tree is another: `inodes` may
+        differ from what they were in it."""
+        self._state.follow_tree(inodes)
 
     @property
     def intent(self) -> Intent | None:
@@ -389,6 +408,11 @@ class Unsaved:
         written = self._journal.append_bytes(body, data)
         self._state.write(body, written)
         self._note_news(written.segment)
+
+    def _require_quota(self, inodes: Mapping[InodeNo, LocalInode | None]) -> None:
+        if self._settings.now.quota_bytes is not None:
+            growth = (self._rows.growth_by(inode, row or GONE) for inode, row in inodes.items())
+            self._settings.require_quota(self.held_bytes, sum(growth))
 
     def _size_of(self, inode: InodeNo) -> int:
         state = self._rows.inodes.get(inode)

@@ -10,7 +10,7 @@ Concurrency: nothing here awaits.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeGuard
 
 import msgspec
@@ -48,6 +48,8 @@ class InodeState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Truncations that still count: the first serial that they could have, and the size that they
     left; growing in both."""
     segment: int = 0
+    base_bytes: int = 0
+    """Size of the committed content that this lies over: what the volume holds of it."""
 
 
 class DirentState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,12 +68,16 @@ _NO_DIRENTS: Mapping[bytes, LocalDirent | Gone] = {}
 class Rows:
     """All unsaved rows, and the unsaved spans of files."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_bytes: Callable[[InodeNo], int]) -> None:
+        """`base_bytes` returns the size of the committed content of an inode, 0 if it has none."""
+        self._base_bytes = base_bytes
         self.inodes: dict[InodeNo, InodeState] = {}
         self.dirents: dict[DirentKey, DirentState] = {}
         self.spans: dict[InodeNo, SpanMap] = {}
         self.live_bytes: defaultdict[int, int] = defaultdict(int)
         """Of each segment: what would have to be kept if it were removed."""
+        self.growth_bytes = 0
+        """What saving all of this adds to the contents of the volume; negative: takes away."""
         self._folders: dict[InodeNo, dict[bytes, LocalDirent | Gone]] = {}
 
     def __bool__(self) -> bool:
@@ -90,11 +96,19 @@ class Rows:
         """Return the state of a row after a change, which no earlier record is needed for."""
         old = self.inodes.get(inode)
         if old is None:
-            return InodeState(value, serial, now_ns, now_ns)
+            base_bytes = self._base_bytes(inode)
+            return InodeState(value, serial, now_ns, now_ns, base_bytes=base_bytes)
         cuts = old.cuts
         if _is_shorter(value, old.value):
             cuts = (*(cut for cut in cuts if cut[1] < value.size_bytes), (serial, value.size_bytes))
-        return InodeState(value, serial, old.since_ns, now_ns, cuts)
+        return InodeState(value, serial, old.since_ns, now_ns, cuts, base_bytes=old.base_bytes)
+
+    def growth_by(self, inode: InodeNo, value: LocalInode | Gone) -> int:
+        """Return by how much the volume would grow with this as the new value of a row."""
+        old = self.inodes.get(inode)
+        return _held_bytes(value) - (
+            self._base_bytes(inode) if old is None else _held_bytes(old.value)
+        )
 
     def next_dirent(
         self, key: DirentKey, value: LocalDirent | Gone, serial: Serial, now_ns: int
@@ -109,7 +123,7 @@ class Rows:
         if old is not None:
             self.live_bytes[old.segment] -= ROW_BYTES
         self.live_bytes[state.segment] += ROW_BYTES
-        self.inodes[inode] = state
+        self._set_inode(inode, old, state)
         spans = self.spans.get(inode)
         if spans is not None:
             size_bytes = 0 if isinstance(state.value, Gone) else state.value.size_bytes
@@ -129,9 +143,17 @@ class Rows:
         state = self.inodes.pop(inode, None)
         if state is not None:
             self.live_bytes[state.segment] -= ROW_BYTES
+            self.growth_bytes -= _growth_bytes(state)
         spans = self.spans.get(inode)
         if spans is not None:
             self._count_out(inode, spans.cut(0))
+
+    def rebase(self, inode: InodeNo) -> None:
+        """Note that the committed content of an inode may be another by now."""
+        state = self.inodes.get(inode)
+        if state is not None:
+            base_bytes = self._base_bytes(inode)
+            self._set_inode(inode, state, replace(state, base_bytes=base_bytes))
 
     def drop_dirent(self, key: DirentKey) -> None:
         """Forget a row."""
@@ -174,10 +196,15 @@ class Rows:
             self.drop_inode(inode)
             return
         # While the journal is read, the row's record may be gone where a later one follows.
-        if state is not None and isinstance(state.value, LocalInode):
-            self.inodes[inode] = _rebased(state, state.value, size_bytes, serial, now_ns)
+        if state is not None:
+            rebased = _rebased(state, size_bytes, serial, now_ns)
+            self._set_inode(inode, state, rebased)
         if inode in self.spans:
             self._count_out(inode, self.spans[inode].drop_until(serial))
+
+    def _set_inode(self, inode: InodeNo, old: InodeState | None, state: InodeState) -> None:
+        self.inodes[inode] = state
+        self.growth_bytes += _growth_bytes(state) - (0 if old is None else _growth_bytes(old))
 
     def _count_out(self, inode: InodeNo, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
@@ -192,13 +219,29 @@ def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> TypeGuard[L
     return value.size_bytes < old.size_bytes
 
 
-def _rebased(
-    state: InodeState, value: LocalInode, size_bytes: int, serial: Serial, now_ns: int
-) -> InodeState:
+def _held_bytes(value: LocalInode | Gone) -> int:
+    """Return what the volume holds of a row once it is saved: nothing of what has no name."""
+    return value.size_bytes if isinstance(value, LocalInode) and value.nlink else 0
+
+
+def _growth_bytes(state: InodeState) -> int:
+    return _held_bytes(state.value) - state.base_bytes
+
+
+def _rebased(state: InodeState, size_bytes: int, serial: Serial, now_ns: int) -> InodeState:
     """Return a row that lies over the content which a commit as of `serial` brought.
 
     All of that content shows, up to the smallest truncation since.
     """
+    value = state.value
+    if isinstance(value, Gone):
+        return replace(state, base_bytes=size_bytes)
     cuts = tuple(cut for cut in state.cuts if cut[0] > serial)
     limit = min(size_bytes, *(size for _, size in cuts)) if cuts else size_bytes
-    return replace(state, value=replace(value, base_limit_bytes=limit), cuts=cuts, since_ns=now_ns)
+    return replace(
+        state,
+        value=replace(value, base_limit_bytes=limit),
+        cuts=cuts,
+        since_ns=now_ns,
+        base_bytes=size_bytes,
+    )

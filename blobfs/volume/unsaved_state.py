@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from blobfs.formats.commit import Counters
 from blobfs.model.changes import GONE, Change, Covered, DirentKey, Intent, Uploaded
 from blobfs.model.spans import Written
 from blobfs.types import InodeNo, PackName, Serial
@@ -31,12 +32,21 @@ from blobfs.volume.journal_recovery import Record
 from blobfs.volume.unsaved_rows import Rows
 
 
-class Saved(Protocol):
-    """What is asked of the replayed tree: whether it knows a row."""
+class SavedInode(Protocol):
+    """What is asked of a committed inode."""
 
-    def inode(self, inode: InodeNo) -> object | None: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class Saved(Protocol):
+    """What is asked of the replayed tree: whether it knows a row, and how much it holds."""
+
+    def inode(self, inode: InodeNo) -> SavedInode | None: ...
 
     def dirent(self, parent: InodeNo, name: bytes) -> object | None: ...
+
+    def counters(self) -> Counters: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,8 @@ class UnsavedState:
 
     def __init__(self, saved: Saved) -> None:
         self._saved = saved
-        self.rows = Rows()
+        self.rows = Rows(self._saved_bytes)
+        self._all_saved_bytes = saved.counters().content_bytes
         self.packs: dict[PackName, NotedPack] = {}
         self.intent: NotedIntent | None = None
         self._flights: list[Flight] = []
@@ -164,6 +175,21 @@ class UnsavedState:
                 self._end_intent(body)
             case Cleaned():
                 self.rows.clean(body.covered, body.time_ns)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the contents of the volume come to once everything is saved."""
+        return self._all_saved_bytes + self.rows.growth_bytes
+
+    def follow_tree(self, inodes: Iterable[InodeNo]) -> None:
+        """Note that the tree is another, in which `inodes` may differ from what they were."""
+        self._all_saved_bytes = self._saved.counters().content_bytes
+        for inode in inodes:
+            self.rows.rebase(inode)
+
+    def _saved_bytes(self, inode: InodeNo) -> int:
+        saved = self._saved.inode(inode)
+        return 0 if saved is None else saved.size_bytes
 
     def _is_known_inode(self, inode: InodeNo) -> bool:
         in_flight = any(inode in flight.inodes for flight in self._all_flights())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blobfs.env import Env
+from blobfs.formats.commit import Counters
 from blobfs.formats.rows import Kind
 from blobfs.model.changes import (
     Change,
@@ -22,6 +23,7 @@ from blobfs.model.changes import (
 from blobfs.model.spans import FromBase, Piece
 from blobfs.types import KIB, ROOT_INODE, ByteRange, InodeNo, Seq
 from blobfs.volume.journal import open_journal
+from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.room import Disk, Room
 from blobfs.volume.unsaved import Unsaved
 from blobfs.volume.unsaved_rows import ROW_BYTES, Rows
@@ -46,6 +48,10 @@ class Files:
         assert parent == ROOT_INODE
         return self.names.get(name)
 
+    def counters(self) -> Counters:
+        content_bytes = sum(row.size_bytes for row in self.rows.values())
+        return Counters(len(self.rows), content_bytes, bytes(16))
+
 
 @dataclass
 class Attempt:
@@ -64,11 +70,12 @@ async def open_small(
     env: Env | None = None,
     room: Room = PLENTY,
     patience_s: float = 20.0,
+    settings: KnownSettings | None = None,
 ) -> AsyncIterator[Unsaved]:
     """Open as `open_unsaved` does, with segments that a few records fill."""
     state, env = UnsavedState(saved), env or Env()
     async with open_journal(folder, env, state.replay, segment_bytes=SEGMENT_BYTES) as journal:
-        unsaved = Unsaved(journal, state, env, room, patience_s)
+        unsaved = Unsaved(journal, state, env, room, patience_s, settings or KnownSettings())
         unsaved.drop_orphans()
         yield unsaved
 
@@ -169,6 +176,7 @@ class Ledger:
         self.saved.rows = brings.rows
         self.attempt.pins.close()
         self.attempt = None
+        self.unsaved.follow_tree(covered_inodes(covered))
         await self.unsaved.clean(covered)
         self.unsaved.note_outcome(Seq(1), "landed")
 
@@ -183,6 +191,10 @@ class Ledger:
         return _visible(self.unsaved, self.saved, inode)
 
 
+def covered_inodes(covered: Covered) -> list[InodeNo]:
+    return [inode for inode, _ in covered.inodes]
+
+
 async def check(unsaved: Unsaved, saved: Files, now: Files) -> None:
     """Compare all that a program could see with what it should."""
     names = dict(saved.names)
@@ -194,6 +206,7 @@ async def check(unsaved: Unsaved, saved: Files, now: Files) -> None:
     assert names == now.names
     for inode in names.values():
         assert await content(unsaved, saved, inode) == now.bodies[inode], inode
+    assert unsaved.held_bytes == sum(map(len, now.bodies.values()))
     check_accounts(unsaved._state.rows)
 
 

@@ -102,8 +102,8 @@ class Program:
     async def hold(self, path: Names) -> None:
         """Open a file and keep it open: it outlives its names."""
         node = await self.find(path)
-        if stat.S_ISREG(node.mode) and node.native is None:
-            self.open.append(node.inode)
+        if stat.S_ISREG(node.mode):
+            self.open.append(self.world.namespace.adopt(node.inode).inode)
 
     async def write(self, which: int, offset: int, data: bytes) -> None:
         """Write through a file that is held."""
@@ -143,7 +143,7 @@ class OracleProgram:
 
     def hold(self, path: Names) -> None:
         thing = self.oracle.find(path)
-        if thing.type == stat.S_IFREG and not thing.is_native:
+        if thing.type == stat.S_IFREG:
             self.open.append(thing)
 
     def write(self, which: int, offset: int, data: bytes) -> None:
@@ -276,6 +276,8 @@ async def compare(program: Program, oracle: OracleProgram) -> None:
             nodes |= {(*path, name): node for name, node in entries.items()}
         elif nodes[path].native is None and thing.type == stat.S_IFREG:
             assert await world.content(nodes[path].inode) == thing.content, path
+    held = {node.inode: node.row.size_bytes for node in nodes.values() if node.native is None}
+    assert world.unsaved.held_bytes == sum(held.values())
     for inode, thing in zip(program.open, oracle.open, strict=True):
         assert world.namespace.node(inode).row.nlink == thing.nlink
         assert await world.content(inode) == thing.content

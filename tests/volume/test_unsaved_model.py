@@ -9,7 +9,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.volume.ledger import Files, Ledger, check, kill, open_small
+from tests.volume.ledger import Files, Ledger, check, covered_inodes, kill, open_small
 
 NAMES = st.sampled_from([b"a", b"b", b"c"])
 KINDS = (
@@ -90,6 +90,7 @@ class Run:
         assert self._brings is not None
         self._saved.names, self._saved.rows = self._brings.names, self._brings.rows
         self._saved.bodies = self._brings.bodies
+        ledger.unsaved.follow_tree(covered_inodes(intent.covered))
         await ledger.unsaved.clean(intent.covered)
         ledger.unsaved.note_outcome(intent.seq, "landed")
         await check(ledger.unsaved, self._saved, self._now)

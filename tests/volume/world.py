@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blobfs.env import Env
 from blobfs.formats.commit import Grant
-from blobfs.formats.rows import Inline, InodeRow, Kind
+from blobfs.formats.rows import FileContent, Inline, InodeRow, Kind, Native
 from blobfs.model.changes import Gone, LocalDirent, LocalInode
 from blobfs.model.difference import InodeChange, NameChange, operations_for
 from blobfs.model.nodes import NativeLook, Node
@@ -127,9 +127,9 @@ class World:
         row = self.namespace.node(inode).row
         content = bytearray(row.size_bytes)
         committed = self.tree.inode(inode) or self.removed.get(inode)
-        if committed is not None:
-            assert isinstance(committed.content, Inline)
-            base = committed.content.data[: row.base_limit_bytes]
+        held = row.bound if committed is None else committed.content
+        if held is not None:
+            base = (await self._held_by(held))[: row.base_limit_bytes]
             content[: len(base)] = base
         for piece in self.unsaved.spans(inode):
             content[piece.start : piece.stop] = await self.unsaved.read(piece)
@@ -157,6 +157,7 @@ class World:
         with unsaved.snapshot(covered, unsaved.dirent_states) as taken:
             if operations:
                 await self.tree.replay([self.story.entry(*operations)])
+                unsaved.follow_tree([change.inode for change in inodes])
             await unsaved.clean(taken.covered)
 
     async def kill(self) -> None:
@@ -165,11 +166,22 @@ class World:
         self.held.clear()
         self.namespace = self.mounted()
 
-    async def _content(self, inode: InodeNo) -> Inline | None:
+    async def _content(self, inode: InodeNo) -> FileContent | None:
         row = self.unsaved.inode(inode)
-        if isinstance(row, LocalInode) and row.kind is Kind.FILE:
-            return Inline(await self.content(inode))
-        return None
+        if not isinstance(row, LocalInode) or row.kind is not Kind.FILE:
+            return None
+        committed = self.tree.inode(inode)
+        held = row.bound if committed is None else committed.content
+        if isinstance(held, Native) and not self.unsaved.spans(inode):
+            if held.size_bytes == row.size_bytes == row.base_limit_bytes:
+                return held if committed is None else None
+        return Inline(await self.content(inode))
+
+    async def _held_by(self, content: FileContent) -> bytes:
+        if isinstance(content, Inline):
+            return content.data
+        assert isinstance(content, Native)
+        return bytes((await self.store.get(content.key.decode())).data)
 
     def _grants(self, inodes: list[InodeChange]) -> list[Grant]:
         fresh = [
