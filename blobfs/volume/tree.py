@@ -12,15 +12,16 @@ takes a few microseconds. An entry appears whole.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from blobfs.database import Database, Reader, Sync, Writer, open_database, open_or_begin_anew
-from blobfs.errors import Damaged, NotFound
+from blobfs.errors import Damaged, NotFound, Unsupported
 from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
@@ -34,7 +35,17 @@ from blobfs.formats.tables import (
 from blobfs.model.chain import Landed, Position
 from blobfs.model.changes import HIDDEN_FOLDER
 from blobfs.types import GIB, KIB, ChunkId, ClientId, InodeNo, PackName, Seq
-from blobfs.volume.tree_base import Key, Wanted, begin, named_keys, roots_of
+from blobfs.volume.tree_base import (
+    Key,
+    Prepared,
+    Wanted,
+    begin,
+    begin_empty,
+    doubt,
+    doubted,
+    named_keys,
+    roots_of,
+)
 from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
@@ -55,6 +66,8 @@ from blobfs.volume.tree_rows import (
     first_state,
     number_key,
 )
+
+T = TypeVar("T")
 
 MAP_BYTES = 256 * GIB
 
@@ -200,30 +213,49 @@ class Tree:
 
     # -- beginning from a checkpoint -------------------------------------------------
 
-    async def begin(self, name: str, checkpoint: Checkpoint, wanted: Iterable[Key] = ()) -> None:
-        """Let the tree be what the checkpoint `name` says; forget what it was.
+    async def prepare(
+        self, name: str, checkpoint: Checkpoint, wanted: Iterable[Key] = ()
+    ) -> Prepared:
+        """Return the checkpoint `name` with what has to be here when the tree begins from it.
 
-        The rows under the keys `wanted` are here at the same moment, and those of clients and
-        of the ranges that they were granted.
+        That are the rows under the keys `wanted`, and all of clients and of the ranges that they
+        were granted. The tree is as it was.
 
-        Raises:
-            Damaged: some of them cannot be had; nothing has changed.
-            BlobfsError: the store failed us; nothing has changed.
+        Raises: as `load`.
         """
-        fetched = await self._loader.fetch_wanted(roots_of(checkpoint), Wanted(wanted))
-        self._is_whole = False  # before its readers could take for absent what is not loaded
-        change = partial(begin, name=name, checkpoint=checkpoint, fetched=fetched)
-        await self._database.write(change)
-        self.base = name
+        try:
+            fetched = await self._loader.fetch_wanted(roots_of(checkpoint), Wanted(wanted))
+        except (Damaged, Unsupported):
+            await self._database.write(partial(doubt, name=name))
+            raise
+        return Prepared(name, checkpoint, fetched)
+
+    async def begin(self, prepared: Prepared) -> None:
+        """Let the tree be what a checkpoint says; forget what it was."""
+        self._is_whole = False  # before readers could take for absent what is not loaded
+        await self._database.write(partial(begin, prepared=prepared))
+        self.base = prepared.name
+
+    async def begin_empty(self, origin: bytes) -> None:
+        """Begin anew, before the first entry of the log; `origin` is as for `open_tree`."""
+        await self._database.write(partial(begin_empty, state=first_state(origin)))
+        self.base = None
+
+    def doubted(self) -> frozenset[str]:
+        """Return the checkpoints of which parts are gone: not to be begun from again."""
+        with self._database.read() as reader:
+            return doubted(reader)
 
     async def load(self, missing: NotLoaded) -> None:
         """Return when what was missing was loaded, or somebody's attempt to do so ended.
 
         Raises:
-            Damaged: it is gone, or not what it should be; the message names it.
+            Damaged: it is gone, or not what it should be; the message names it. The checkpoint
+                is doubted from now on.
+            Unsupported: a newer version of blobfs wrote it; likewise.
             BlobfsError: the store failed us.
         """
-        await self._loader.load(missing.blocks)
+        await self._load(missing.blocks)
 
     async def load_keys(self, keys: Iterable[Key]) -> None:
         """Load what holds these keys, side by side. Raises: as `load`."""
@@ -231,13 +263,29 @@ class Tree:
             return
         keys = tuple(keys)
         while missing := self.missing(keys):
-            await self._loader.load(missing)
+            await self._load(missing)
 
     def missing(self, keys: Iterable[Key]) -> list[Block]:
         """Return the blocks that have to be loaded before all of these keys are known."""
         with self._database.read() as reader:
             found = [covering(reader, table, key) for table, key in keys]
         return list({block.key: block for block in found if block is not None}.values())
+
+    async def _load(self, blocks: Iterable[Block]) -> None:
+        base = self.base
+        try:
+            await self._loader.load(blocks)
+        except (Damaged, Unsupported):
+            if base is not None and base not in self.doubted():
+                await self._database.write(partial(doubt, name=base))
+            raise
+
+    async def _when_loaded(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask()
+            except NotLoaded as missing:
+                await self._load(missing.blocks)
 
     def _rows(self, reader: Reader) -> Rows:
         return reader if self._is_whole else LazyRows(reader)
@@ -263,9 +311,7 @@ class Tree:
             Damaged: it cannot be applied.
         """
         await self.load_keys(named_keys([entry]))
-        return await self._loader.when_loaded(
-            partial(trio.to_thread.run_sync, self._rehearse, entry)
-        )
+        return await self._when_loaded(partial(trio.to_thread.run_sync, self._rehearse, entry))
 
     def _rehearse(self, entry: Entry) -> Counters:
         with self._database.read() as reader:
@@ -279,7 +325,7 @@ class Tree:
         """
         await self.load_keys(named_keys(each.entry for each in landed))
         change = partial(replay, landed=tuple(landed))
-        return await self._loader.when_loaded(partial(self._database.write, change))
+        return await self._when_loaded(partial(self._database.write, change))
 
 
 def open_tree(

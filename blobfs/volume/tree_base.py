@@ -1,13 +1,18 @@
-"""Let the local tree begin from a checkpoint.
+"""Let the local tree begin from a checkpoint, or from the begin of the log.
+
+A checkpoint of which a part turned out to be gone is *doubted* from then on: this machine does not
+begin from it again.
 
 Concurrency: functions of one transaction.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from blobfs.database import Writer
+import msgspec
+
+from blobfs.database import Reader, Writer
 from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import (
     DropDirent,
@@ -16,10 +21,20 @@ from blobfs.formats.commit import (
     Operation,
     PutDirent,
 )
-from blobfs.formats.tables import Table
+from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.formats.tables import ClientState, Row, Table
+from blobfs.types import ClientId, InodeNo
 from blobfs.volume.tree_blocks import NAMES, Block, begin_blocks
 from blobfs.volume.tree_loading import Fetched, take_in
-from blobfs.volume.tree_rows import LogState, dirent_key, encode, number_key
+from blobfs.volume.tree_rows import (
+    LogState,
+    decode_client,
+    decode_dirent,
+    decode_inode,
+    dirent_key,
+    encode,
+    number_key,
+)
 
 Key = tuple[Table, bytes]
 """A row of the tree, by its table and its key."""
@@ -49,16 +64,70 @@ def roots_of(checkpoint: Checkpoint) -> list[Block]:
     return [Block(root.table, ref) for root in checkpoint.tables for ref in root.refs]
 
 
-def begin(writer: Writer, name: str, checkpoint: Checkpoint, fetched: Iterable[Fetched]) -> None:
-    """Let the tree be what the checkpoint `name` says, with some of its blocks loaded."""
-    begin_blocks(writer, roots_of(checkpoint))
-    for table in ("chunks", "changed"):
-        writer.clear(table)
+class Prepared:
+    """A checkpoint to begin from, and those of its blocks that are needed at once."""
+
+    def __init__(self, name: str, checkpoint: Checkpoint, fetched: Sequence[Fetched]) -> None:
+        self.name = name
+        self.checkpoint = checkpoint
+        self.fetched = fetched
+        self._rows: dict[Key, bytes] = {}
+        for root in checkpoint.tables:
+            self._note(root.table, root.rows)
+        for each in fetched:
+            self._note(each.block.table, each.rows)
+
+    def inode(self, inode: InodeNo) -> InodeRow | None:
+        """Return the row of a wanted inode."""
+        row = self._rows.get((Table.INODES, number_key(inode)))
+        return None if row is None else decode_inode(row)
+
+    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:
+        """Return what a wanted name leads to."""
+        row = self._rows.get((Table.DIRENTS, dirent_key(parent, name)))
+        return None if row is None else decode_dirent(row)
+
+    def client(self, client: ClientId) -> ClientState | None:
+        """Return the last commit of a client."""
+        row = self._rows.get((Table.CLIENTS, client))
+        return None if row is None else decode_client(row)
+
+    def _note(self, table: Table, rows: Iterable[Row]) -> None:
+        self._rows.update(((table, key), row) for key, row in rows)
+
+
+def begin(writer: Writer, prepared: Prepared) -> None:
+    """Let the tree be what a checkpoint says, with some of its blocks loaded."""
+    checkpoint = prepared.checkpoint
+    _begin_anew(writer, roots_of(checkpoint), _state_of(checkpoint))
     for root in checkpoint.tables:
         writer.put_absent(NAMES[root.table], root.rows)
-    take_in(writer, fetched)
-    writer.put("state", b"log", encode(_state_of(checkpoint)))
-    writer.put("state", b"base", name.encode())
+    take_in(writer, prepared.fetched)
+    writer.put("state", b"base", prepared.name.encode())
+
+
+def begin_empty(writer: Writer, state: LogState) -> None:
+    """Let the tree be what it is before the first entry of the log."""
+    _begin_anew(writer, (), state)
+    writer.delete("state", b"base")
+
+
+def doubted(reader: Reader) -> frozenset[str]:
+    """Return the names of the checkpoints that are not to be begun from."""
+    data = reader.get("state", b"doubted")
+    return frozenset() if data is None else _decode_names(data)
+
+
+def doubt(writer: Writer, name: str) -> None:
+    """Note that a part of the checkpoint `name` is gone or damaged."""
+    writer.put("state", b"doubted", encode(sorted(doubted(writer) | {name})))
+
+
+def _begin_anew(writer: Writer, roots: Iterable[Block], state: LogState) -> None:
+    begin_blocks(writer, roots)
+    for table in ("chunks", "changed"):
+        writer.clear(table)
+    writer.put("state", b"log", encode(state))
 
 
 def named_keys(entries: Iterable[Entry]) -> Iterator[Key]:
@@ -89,3 +158,6 @@ def _state_of(checkpoint: Checkpoint) -> LogState:
         counters.dirents_digest,
         checkpoint.granted_to,
     )
+
+
+_decode_names = msgspec.msgpack.Decoder(frozenset[str]).decode

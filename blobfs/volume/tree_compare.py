@@ -9,7 +9,7 @@ COMPARED = (*NAMES.values(), "state")
 """Chunks aside, of which a client may know more places than the log spells out, and aside from
 what is noted of checkpoints."""
 
-_OWN_STATE = (b"base",)
+_OWN_STATE = (b"base", b"doubted")
 """Where a tree began is not what it says."""
 
 

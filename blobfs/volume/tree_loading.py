@@ -10,7 +10,6 @@ looks again: if that failed or was cancelled, it makes its own.
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 import trio
 
@@ -31,8 +30,6 @@ from blobfs.volume.tree_blocks import (
 )
 from blobfs.volume.tree_rows import Place, encode
 
-T = TypeVar("T")
-
 FetchChunks = Callable[[Sequence[Extent]], Awaitable[Sequence[Buffer]]]
 """Returns the plain bytes of chunks, verified; neighbours come by one request."""
 
@@ -49,17 +46,6 @@ class Loader:
         self._fetch = fetch
         self._under_way: dict[bytes, trio.Event] = {}
         self._windows: dict[Table, _Window] = {}
-
-    async def when_loaded(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what `ask` returns, as soon as all that it needs is loaded.
-
-        Raises: as `load`.
-        """
-        while True:
-            try:
-                return await ask()
-            except NotLoaded as missing:
-                await self.load(missing.blocks)
 
     async def load(self, blocks: Iterable[Block]) -> None:
         """Return when these blocks were loaded, or somebody's attempt to load them ended.

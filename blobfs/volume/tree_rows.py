@@ -12,6 +12,7 @@ Tables:
     state       b"format" / b"volume"       -> version of these tables / id of the volume
                 b"log"                      -> LogState
                 b"base"                     -> name of the checkpoint that the tree began from
+                b"doubted"                  -> names of checkpoints of which parts are gone
     changed     seq                         -> the keys of the rows that this entry changed
     unloaded    table, first key            -> BlockRef: see `tree_blocks`
     loaded      table, first key            -> BlockRef

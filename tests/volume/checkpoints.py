@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import trio
 
-from blobfs.errors import Unreachable
+from blobfs.errors import Damaged, Unreachable
 from blobfs.formats.checkpoint import Checkpoint, TableRoot, encode_checkpoint
 from blobfs.formats.checkpoint_blocks import BlockRef, encode_refs, encode_rows
 from blobfs.formats.chunk import chunk_id
@@ -52,7 +52,10 @@ class Chunks:
         if self.chance.random() < self.failing:
             raise Unreachable("a store that fails now and then")
         self.fetched.update(extent.chunk for extent in extents)
-        return [self.data[extent.chunk] for extent in extents]
+        try:
+            return [self.data[extent.chunk] for extent in extents]
+        except KeyError as error:
+            raise Damaged(f"a pack is missing. chunk={error}") from error
 
 
 def checkpoint_of(

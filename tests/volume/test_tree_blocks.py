@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from blobfs.errors import Damaged, Unreachable, Unsupported
 from blobfs.formats.tables import Row, Table
-from blobfs.model.chain import Landed
+from blobfs.model.chain import Landed, Position
 from blobfs.types import ROOT_INODE, InodeNo, Seq
 from blobfs.volume.tree import Tree, open_kept_tree, open_tree
 from blobfs.volume.tree_blocks import NAMES, NotLoaded
@@ -52,7 +52,7 @@ async def opened_pair(
     ):
         await whole.replay(log.entries(entries))
         name, checkpoint = checkpoint_of(whole, chunks, levels=levels)
-        await lazy.begin(name, checkpoint)
+        await lazy.begin(await lazy.prepare(name, checkpoint))
         yield Pair(whole, lazy, chunks, log, name)
 
 
@@ -166,10 +166,10 @@ class TestTheSame:
     async def test_what_was_there_before_is_forgotten(self, tmp_path: Path) -> None:
         """Rows of an older tree would be shown where the newer one has none."""
         async with opened_pair(tmp_path, random.Random(7)) as pair:
-            await pair.lazy.begin(pair.name, checkpoint_of(pair.whole, pair.chunks)[1])
             await pair.whole.replay(landed := pair.log.entries(3))
             await pair.lazy.replay(landed[:2])
-            await pair.lazy.begin(*checkpoint_of(pair.whole, pair.chunks))
+            prepared = await pair.lazy.prepare(*checkpoint_of(pair.whole, pair.chunks))
+            await pair.lazy.begin(prepared)
             await load_all(pair.lazy)
             assert kept_rows(pair.lazy) == kept_rows(pair.whole)
             assert pair.lazy.state == pair.whole.state
@@ -204,11 +204,15 @@ class TestAsking:
         async with opened_pair(tmp_path, random.Random(11), levels=3) as pair:
             wanted = [(Table.INODES, number_key(ROOT_INODE)), (Table.INODES, number_key(2))]
             checkpoint = checkpoint_of(pair.whole, pair.chunks, levels=3)
-            await pair.lazy.begin(*checkpoint, wanted)
+            prepared = await pair.lazy.prepare(*checkpoint, wanted)
+            await pair.lazy.begin(prepared)
             for number in (ROOT_INODE, InodeNo(2)):
                 assert pair.lazy.inode(number) == pair.whole.inode(number)
+                assert prepared.inode(number) == pair.whole.inode(number)
+            assert prepared.client(ME) == pair.whole.client(ME)
+            assert prepared.client(SOMEBODY) is None
 
-    async def test_a_begin_that_fails_changes_nothing(self, tmp_path: Path) -> None:
+    async def test_a_preparation_that_fails_changes_nothing(self, tmp_path: Path) -> None:
         """The tree of before can still be read while the store is away."""
         async with opened_pair(tmp_path, random.Random(12), levels=2) as pair:
             await load_all(pair.lazy)
@@ -216,7 +220,7 @@ class TestAsking:
             checkpoint = checkpoint_of(pair.whole, pair.chunks, levels=2)
             pair.chunks.failing = 1
             with pytest.raises(Unreachable):
-                await pair.lazy.begin("0" * 20 + "-" + "0" * 16, checkpoint[1])
+                await pair.lazy.prepare(*checkpoint)
             assert (kept_rows(pair.lazy), pair.lazy.state, pair.lazy.base) == (*expected, pair.name)
 
 
@@ -275,11 +279,27 @@ class TestLoading:
     async def test_a_block_that_is_none_is_named(self, tmp_path: Path, harm: bytes) -> None:
         """Whoever is to bring it back has to know what is missing."""
         async with opened_pair(tmp_path, random.Random(18)) as pair:
+            again = checkpoint_of(pair.whole, pair.chunks)
             pair.chunks.data = dict.fromkeys(pair.chunks.data, harm)
             with pytest.raises((Damaged, Unsupported), match="inodes from 0000"):
                 await patiently(pair.lazy, lambda: pair.lazy.inode(ROOT_INODE))
             with pytest.raises(NotLoaded):
                 pair.lazy.inode(ROOT_INODE)
+            assert pair.lazy.doubted() == {pair.name}
+            with pytest.raises((Damaged, Unsupported)):
+                await pair.lazy.prepare(*again)
+
+    async def test_a_checkpoint_in_doubt_is_left(self, tmp_path: Path) -> None:
+        """The mount would fail the same way for ever, though the log has everything."""
+        async with opened_pair(tmp_path, random.Random(21)) as pair:
+            pair.chunks.data.clear()
+            with pytest.raises(Damaged):
+                await patiently(pair.lazy, lambda: pair.lazy.inode(ROOT_INODE))
+            await pair.lazy.begin_empty(ORIGIN)
+            assert (pair.lazy.base, pair.lazy.position) == (None, Position(Seq(0), ORIGIN))
+            assert pair.lazy.inode(ROOT_INODE) is None
+            assert kept_rows(pair.lazy) == {}
+            assert pair.lazy.doubted() == {pair.name}
 
     async def test_who_only_looks_is_told(self, tmp_path: Path) -> None:
         """A check without a store must not take what is not here for absent."""
