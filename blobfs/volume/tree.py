@@ -47,6 +47,7 @@ from blobfs.volume.tree_base import (
     roots_of,
 )
 from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering
+from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
 from blobfs.volume.tree_replay import read_state, rehearse, replay
@@ -66,6 +67,7 @@ from blobfs.volume.tree_rows import (
     first_state,
     number_key,
 )
+from blobfs.volume.tree_snapshot import TreeSnapshot, Written, base_of, take_up
 
 T = TypeVar("T")
 
@@ -290,6 +292,24 @@ class Tree:
     def _rows(self, reader: Reader) -> Rows:
         return reader if self._is_whole else LazyRows(reader)
 
+    # -- the next checkpoint ---------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[TreeSnapshot]:
+        """Show the tree as it is now, for as long as the writing of a checkpoint takes."""
+        with self._database.read() as reader:
+            yield await trio.to_thread.run_sync(TreeSnapshot, reader)
+
+    def changed_bytes(self, after: Seq, at_most: int) -> int:
+        """Return how long the keys of all are that entries behind `after` changed, or `at_most`."""
+        with self._database.read() as reader:
+            return changed_bytes(reader, after, at_most)
+
+    async def take_up(self, written: Written) -> None:
+        """Let a checkpoint of this tree be what it began from, unless it began anew meanwhile."""
+        if await self._database.write(partial(take_up, written=written)):
+            self.base = written.name
+
     # -- looking after it ------------------------------------------------------------
 
     def first_difference(self, other: "Tree") -> str | None:
@@ -393,8 +413,7 @@ def _stamp(writer: Writer, volume_id: bytes, origin: bytes) -> None:
 
 def _base(database: Database) -> str | None:
     with database.read() as reader:
-        name = reader.get("state", b"base")
-    return None if name is None else name.decode()
+        return base_of(reader)
 
 
 def _require_stamp(reader: Reader, volume_id: bytes) -> None:

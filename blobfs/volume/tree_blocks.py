@@ -177,6 +177,11 @@ def take_refs(writer: Writer, block: Block, refs: Sequence[BlockRef]) -> bool:
     return True
 
 
+def put_loaded(writer: Writer, block: Block) -> None:
+    """Note a block whose rows are here because it was made of them."""
+    writer.put(LOADED, block.key, _encode(block.ref))
+
+
 def _leave(writer: Writer, block: Block) -> bool:
     """Take a block from those that are not loaded, unless another stands there by now."""
     if writer.get(UNLOADED, block.key) != _encode(block.ref):

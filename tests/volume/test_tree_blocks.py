@@ -328,7 +328,8 @@ class TestChanges:
 
 def changed_keys_of(tree: Tree, after: Seq) -> dict[Table, set[bytes]]:
     with tree._database.read() as reader:
-        return changed_keys(reader, after)
+        found = changed_keys(reader, after)
+    return {table: keys for table, keys in found.items() if keys is not None}
 
 
 async def _within(scope: trio.CancelScope, tree: Tree) -> None:
