@@ -359,7 +359,8 @@ class _Parts:
 
     def _numbers(self) -> Numbers:
         granted = self._tree.granted(self._identity.client)
-        return Numbers(last_used(granted, self._unsaved.inode_states), self._fresh_range)
+        used = last_used(granted, self._unsaved.inode_states)
+        return Numbers(used, self._fresh_range, self._tree.inode)
 
     def _fresh_range(self) -> int:
         """Choose the first number of a range by chance, so that no two clients meet in one."""

@@ -19,21 +19,34 @@ class Numbers:
 
     `last_used` is the highest one that it ever used, in the log or unsaved; None if it never
     did. `granted_to` returns the lowest number that no client was granted, nor any above it.
+    `look` is asked for the row of each number before it is given away: what lies below an unsaved
+    row has to be loaded.
     """
 
-    def __init__(self, last_used: int | None, granted_to: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        last_used: int | None,
+        granted_to: Callable[[], int],
+        look: Callable[[InodeNo], object],
+    ) -> None:
         self._granted_to = granted_to
+        self._look = look
         self._next = granted_to() if last_used is None else last_used + 1
         self._range = range_of(self._next if last_used is None else last_used)
 
     def take(self) -> InodeNo:
-        """Return a number that nothing else has, or ever had."""
+        """Return a number that nothing else has, or ever had.
+
+        Raises:
+            NotLoaded: load what may say so first.
+        """
         if self._next not in self._range:
             self._next = max(self._next, self._granted_to())
             self._range = range_of(self._next)
-        number = self._next
+        number = InodeNo(self._next)
+        self._look(number)
         self._next += 1
-        return InodeNo(number)
+        return number
 
 
 def last_used(granted: Iterable[GrantedRange], unsaved: Iterable[InodeNo]) -> int | None:

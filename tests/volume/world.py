@@ -71,7 +71,7 @@ class World:
             self.tree,
             self.native,
             Env(now_ns=lambda: self.now_ns),
-            numbers=Numbers(used, lambda: self.tree.state.granted_to),
+            numbers=Numbers(used, lambda: self.tree.state.granted_to, self.tree.inode),
             source="memory://",
             look=LOOK,
             read_only=self.read_only,
