@@ -70,6 +70,13 @@ class LocalDirent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 DirentKey = tuple[InodeNo, bytes]
 """A name and the directory that it lies in, directory first."""
 
+HIDDEN_FOLDER = InodeNo(0)
+"""No directory at all: the dirents in it say which versions of native objects do not show (N1).
+
+They belong to the inode that the version was, so that a file that is renamed leaves its old name
+in the commit that gives it the new one.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
