@@ -63,20 +63,18 @@ class Goal:
     names: set[DirentKey]
     reached: trio.Event
 
+    @property
+    def is_reached(self) -> bool:
+        return not self.inodes and not self.names
+
     def note_saved(self, inodes: Iterable[InodeNo], names: Iterable[DirentKey]) -> None:
         self.inodes.difference_update(inodes)
         self.names.difference_update(names)
-        self._look()
 
     def note_left(self, inodes: Set[InodeNo], names: Set[DirentKey]) -> None:
         """Note which rows are still unsaved: what is not among them needs no waiting for."""
         self.inodes.intersection_update(inodes)
         self.names.intersection_update(names)
-        self._look()
-
-    def _look(self) -> None:
-        if not self.inodes and not self.names:
-            self.reached.set()
 
 
 class Pusher:
@@ -111,6 +109,7 @@ class Pusher:
             unsaved.inode_states, unsaved.dirent_states, unsaved.spans, tree.inode, tree.dirent
         )
         self._goals: dict[Serial, Goal] = {}
+        """Those that are not reached yet."""
         self._hurried = trio.Event()
         self._closed = trio.Event()
         self._unreadable: set[InodeNo] = set()
@@ -128,30 +127,22 @@ class Pusher:
         """Begin to save all that is unsaved now; return what to ask `is_saved` about."""
         serial = self._unsaved.serial
         if serial not in self._goals:
-            goal = Goal(
-                set(self._view.inodes) - self._left_over(),
-                set(self._view.dirents),
-                trio.Event(),
-            )
-            goal.note_saved((), ())
-            self._goals[serial] = goal
+            inodes = set(self._view.inodes) - self._left_over()
+            goal = Goal(inodes, set(self._view.dirents), trio.Event())
+            if not goal.is_reached:
+                self._goals[serial] = goal
         self._hurried.set()
         return serial
 
     def is_saved(self, serial: Serial) -> bool:
         """Return whether all that was unsaved at a call of `hurry` is committed."""
-        goal = self._goals.get(serial)
-        if goal is not None and not goal.reached.is_set():
-            return False
-        self._goals.pop(serial, None)
-        return True
+        return serial not in self._goals
 
     async def wait_saved(self, serial: Serial) -> None:
         """Return when `is_saved`."""
         goal = self._goals.get(serial)
         if goal is not None:
             await goal.reached.wait()
-            self._goals.pop(serial, None)
 
     @property
     def is_clean(self) -> bool:
@@ -188,8 +179,8 @@ class Pusher:
                 )
 
     async def _wait_until_due(self) -> None:
-        while not self._is_hurried():
-            seen, self._closed = self._unsaved.serial, trio.Event()
+        while not self._is_hurried:
+            seen, self._closed, self._hurried = self._unsaved.serial, trio.Event(), trio.Event()
             decision = due(self._view, self._settling, self._clock(), self._unreadable)
             if decision.now or self._unsaved.intent is not None:
                 return
@@ -212,11 +203,9 @@ class Pusher:
                 for wait in (change, self._closed.wait, self._hurried.wait):
                     nursery.start_soon(watch, wait, nursery.cancel_scope)
 
+    @property
     def _is_hurried(self) -> bool:
-        waiting = any(not goal.reached.is_set() for goal in self._goals.values())
-        if not waiting:
-            self._hurried = trio.Event()
-        return waiting or self._unsaved.wants_room
+        return bool(self._goals) or self._unsaved.wants_room
 
     async def _round(self) -> bool:
         """Save what is due, or as much of it as one round takes; return whether there was any.
@@ -247,7 +236,7 @@ class Pusher:
             self._view,
             self._settling,
             self._clock(),
-            hurry=self._is_hurried(),
+            hurry=self._is_hurried,
             unreadable=self._unreadable,
         )
         return select(inodes, names, ROUND_BYTES)
@@ -290,11 +279,14 @@ class Pusher:
 
     def _note_left(self) -> None:
         """Let nobody wait for rows that died, or whose commit was found to have landed."""
-        waiting = [goal for goal in self._goals.values() if not goal.reached.is_set()]
-        if waiting:
-            inodes = self._view.inodes.keys() - self._left_over()
-            for goal in waiting:
-                goal.note_left(inodes, self._view.dirents.keys())
+        if not self._goals:
+            return
+        inodes = self._view.inodes.keys() - self._left_over()
+        for serial, goal in list(self._goals.items()):
+            goal.note_left(inodes, self._view.dirents.keys())
+            if goal.is_reached:
+                goal.reached.set()
+                del self._goals[serial]
 
     def _note_success(self) -> None:
         if self._failures:
