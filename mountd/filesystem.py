@@ -27,7 +27,8 @@ from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
 from blobfs.stores.metering import BUCKET_BOUNDS_S, Meter, Usage
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
-from blobfs.sync.engine import Bucket, Engine, EngineOptions, SavingStatistics, open_engine
+from blobfs.sync.binding import Bucket
+from blobfs.sync.engine import Engine, EngineOptions, SavingStatistics, open_engine
 from blobfs.types import Serial
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs

@@ -12,7 +12,8 @@ from blobfs.env import Env
 from blobfs.model.nodes import NativeLook
 from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
-from blobfs.sync.engine import Bucket, Engine, EngineOptions, open_engine
+from blobfs.sync.binding import Bucket
+from blobfs.sync.engine import Engine, EngineOptions, open_engine
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs

@@ -44,8 +44,8 @@ def command(source: str, compression: str, single_writer: bool, **flags: str | b
         )
 
     async def work(opened: "OpenedStore", env: "Env") -> "VolumeInfo":
+        from blobfs.sync.binding import Bucket
         from blobfs.sync.creating import create_volume
-        from blobfs.sync.engine import Bucket
 
         bucket = Bucket(opened.store, opened.outer, opened.prefix)
         return await create_volume(

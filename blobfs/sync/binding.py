@@ -6,7 +6,7 @@ random id among others, waits on the local disk until then: unsaved changes alre
 Concurrency: one task at a time creates.
 """
 
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +20,21 @@ from blobfs.formats.volume import VolumeInfo, decode_volume, encode_volume
 from blobfs.stores.base import Store
 from blobfs.types import ClientId
 from blobfs.volume.client import bound_volume, set_aside
-from blobfs.volume.creation import complete, create, require_writable
+from blobfs.volume.creation import complete, create, refuse_nested, require_writable
 from blobfs.volume.presence import Volume, look
 
 PLANNED = "planned-volume.json"
 TREE = "tree.lmdb"
 JOURNAL = "journal"
 
-RefuseNested = Callable[[], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A store, and what lies around it: `outer` shows at `prefix` what `store` shows."""
+
+    store: Store
+    outer: Store
+    prefix: str
 
 
 def new_volume(env: Env) -> VolumeInfo:
@@ -88,12 +95,7 @@ async def forget_plan(state_dir: Path) -> None:
 
 
 async def create_planned(
-    store: Store,
-    volume: Volume,
-    refuse_nested: RefuseNested,
-    me: ClientId,
-    *,
-    single_writer: bool,
+    bucket: Bucket, volume: Volume, state_dir: Path, me: ClientId, *, single_writer: bool
 ) -> None:
     """Make the bucket the volume that was planned; whoever was killed doing it does it again.
 
@@ -105,8 +107,9 @@ async def create_planned(
         UsageError: there is a volume above or below (N7).
         BlobfsError: it cannot be written.
     """
+    store = bucket.store
     if await look(store) is None:
-        await refuse_nested()
+        await refuse_nested(store, bucket.outer, bucket.prefix)
     created = await create(store, volume.info)
     if created.data != volume.data:
         raise Changed(
@@ -114,6 +117,7 @@ async def create_planned(
             hint="unmount and mount again: what is unsaved here is kept, and goes into that one",
         )
     await require_writable(store, created, me, single_writer=single_writer)
+    await forget_plan(state_dir)
 
 
 async def why_read_only(

@@ -1,6 +1,5 @@
 """Make a bucket a volume because somebody asked for it, and not because of a first write."""
 
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,16 +9,14 @@ from blobfs.env import Env
 from blobfs.errors import AlreadyExists
 from blobfs.formats.volume import VolumeInfo, encode_volume
 from blobfs.sync.binding import (
+    Bucket,
     create_planned,
     find_volume,
-    forget_plan,
     keep_plan,
     leave_other_volume,
     new_volume,
 )
-from blobfs.sync.engine import Bucket
 from blobfs.volume.client import open_identity
-from blobfs.volume.creation import refuse_nested
 from blobfs.volume.presence import Volume
 
 
@@ -48,11 +45,9 @@ async def create_volume(
             volume = Volume(info, encode_volume(info), None)
         await keep_plan(volume, state_dir)
         identity = await open_identity(state_dir, volume.info.id, env)
-        nested = partial(refuse_nested, bucket.store, bucket.outer, bucket.prefix)
         await create_planned(
-            bucket.store, volume, nested, identity.client, single_writer=single_writer
+            bucket, volume, state_dir, identity.client, single_writer=single_writer
         )
-        await forget_plan(state_dir)
     return volume.info
 
 

@@ -22,21 +22,14 @@ import trio
 from blobfs import __version__
 from blobfs.cache.reading import Reading
 from blobfs.env import Env
-from blobfs.errors import OutcomeUnknown, ReadOnly, Unreachable
+from blobfs.errors import ReadOnly
 from blobfs.formats.head import VolumeSettings
 from blobfs.model.numbers import RANGE_NUMBERS
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
+from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.ahead import Ahead
-from blobfs.sync.binding import (
-    JOURNAL,
-    TREE,
-    create_planned,
-    find_volume,
-    forget_plan,
-    keep_plan,
-    why_read_only,
-)
+from blobfs.sync.binding import JOURNAL, TREE, Bucket, find_volume, keep_plan
 from blobfs.sync.commit import Committer, Contested
 from blobfs.sync.pipeline import StagePlaces
 from blobfs.sync.push import Pusher
@@ -46,7 +39,6 @@ from blobfs.sync.uploads import Uploads
 from blobfs.types import Serial
 from blobfs.volume.client import Identity, open_identity
 from blobfs.volume.content import Contents
-from blobfs.volume.creation import refuse_nested
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.log import Log
 from blobfs.volume.membership import Membership
@@ -74,15 +66,6 @@ class EngineOptions:
     single_writer: bool = False
     unsaved_size_bytes: int | None = None
     settle_s: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A store, and what lies around it."""
-
-    store: Store
-    outer: Store
-    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,232 +159,196 @@ async def open_engine(
         Damaged: parts of the volume are missing, or its log is broken.
         BlobfsError: store or disk failed us.
     """
-    store, state_dir = bucket.store, options.state_dir
-    volume, exists = await find_volume(store, state_dir, env)
-    settings = KnownSettings()
-    if volume.head is not None:
-        settings.note(volume.head)
+    volume, exists = await find_volume(bucket.store, options.state_dir, env)
     async with AsyncExitStack() as stack:
-        identity = await _identity(volume, options, env, exists=exists)
-        tree = await stack.enter_async_context(
-            open_tree(state_dir / TREE, volume.info.id, volume.origin.chain)
-        )
-        unsaved = await stack.enter_async_context(
-            open_unsaved(
-                state_dir / JOURNAL,
-                env,
-                tree,
-                limit_bytes=options.unsaved_size_bytes,
-                settings=settings,
-            )
-        )
-        parts = _Parts(bucket, reading, options, env, volume, identity, tree, unsaved, settings)
-        engine = parts.engine(await parts.why_read_only(exists=exists))
-        await parts.begin(exists=exists)
+        kept = await _open_kept(stack, volume, options, env, exists=exists)
+        wishes = Wishes(options.state_dir, options.read_write, options.single_writer)
+        access = WriteAccess(bucket, volume, kept.identity, wishes, exists=exists)
+        reason = None
+        if exists and (not options.read_only or kept.has_unsaved):
+            reason = await access.why_none()
+        saving = _put_together(bucket, reading, options, env, kept, access)
+        engine = _engine(options, env, kept, saving, reason)
+        if volume.head is not None:  # else nothing was ever written to it
+            await _catch_up(saving.committer)
+        elif not exists and options.read_write:
+            await access.prepare()
         nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(watch_settings, settings, parts.look_at_head)
-        if engine.read_only_reason is None:
-            nursery.start_soon(engine.pusher.run)
-            nursery.start_soon(parts.ahead.run)
+        nursery.start_soon(watch_settings, kept.settings, partial(_look_at_head, saving, access))
+        if reason is None:
+            nursery.start_soon(saving.pusher.run)
+            nursery.start_soon(saving.ahead.run)
         try:
             yield engine
         finally:
             nursery.cancel_scope.cancel()
 
 
-async def _identity(volume: Volume, options: EngineOptions, env: Env, *, exists: bool) -> Identity:
-    """Return who this client is; what the volume would be is on the local disk before."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What this machine keeps of the volume."""
+
+    volume: Volume
+    identity: Identity
+    tree: Tree
+    unsaved: Unsaved
+    settings: KnownSettings
+
+    @property
+    def has_unsaved(self) -> bool:
+        return bool(self.unsaved.inode_states or self.unsaved.dirent_states)
+
+
+async def _open_kept(
+    stack: AsyncExitStack, volume: Volume, options: EngineOptions, env: Env, *, exists: bool
+) -> _Kept:
+    """Open the state folder, which belongs to the volume from now on (S1)."""
+    state_dir, info, settings = options.state_dir, volume.info, KnownSettings()
+    if volume.head is not None:
+        settings.note(volume.head)
     if not exists:
-        await keep_plan(volume, options.state_dir)
-    return await open_identity(options.state_dir, volume.info.id, env)
-
-
-class _Parts:
-    """The parts of an engine, while it is put together."""
-
-    def __init__(
-        self,
-        bucket: Bucket,
-        reading: Reading,
-        options: EngineOptions,
-        env: Env,
-        volume: Volume,
-        identity: Identity,
-        tree: Tree,
-        unsaved: Unsaved,
-        settings: KnownSettings,
-    ) -> None:
-        self._bucket = bucket
-        self._options = options
-        self._env = env
-        self._volume = volume
-        self._identity = identity
-        self._tree = tree
-        self._unsaved = unsaved
-        self._settings = settings
-        self._log = Log(bucket.store, env, identity.client, settings.note)
-        self._orphans = Orphans(tree.inode)
-        self._contents = Contents(reading)
-        self._settling = Settling(settle_s=options.settle_s, on_closed=self._note_closed)
-        self._uploads = Uploads(unsaved, tree)
-        places = StagePlaces(
-            self._uploads.look_up,
-            self._uploads.note_sent,
-            reading.chunks.keep,
-            compress=volume.info.compression != "none",
+        await keep_plan(volume, state_dir)
+    identity = await open_identity(state_dir, info.id, env)
+    tree = await stack.enter_async_context(
+        open_tree(state_dir / TREE, info.id, volume.origin.chain)
+    )
+    unsaved = await stack.enter_async_context(
+        open_unsaved(
+            state_dir / JOURNAL,
+            env,
+            tree,
+            limit_bytes=options.unsaved_size_bytes,
+            settings=settings,
         )
-        self._stager = Stager(bucket.store, env, reading.budget, places)
-        self.ahead = Ahead(
-            unsaved, tree, self._contents, self._stager, self._settling, self._prepare
-        )
-        self._creating = trio.Lock()
-        self._committer = Committer(
-            tree=tree,
-            log=self._log,
-            unsaved=unsaved,
-            orphans=self._orphans,
-            identity=identity,
-            membership=Membership(
-                bucket.store,
-                identity.client,
-                env,
-                host=platform.node(),
-                program=__version__,
-            ),
-            save_blocks=self._stager.stage_data,
-            brought=self._uploads.brought_bytes,
-            env=env,
-        )
-        self._is_proven = True
-        self._is_there = False
-        self._pusher = self._make_pusher()
+    )
+    return _Kept(volume, identity, tree, unsaved, settings)
 
-    def engine(self, read_only_reason: str | None) -> Engine:
-        return Engine(
-            tree=self._tree,
-            unsaved=self._unsaved,
-            orphans=self._orphans,
-            contents=self._contents,
-            numbers=self._numbers(),
-            settling=self._settling,
-            is_read_only=self._options.read_only or read_only_reason is not None,
-            read_only_reason=read_only_reason,
-            pusher=self._pusher,
-            uploads=self._uploads,
-            settings=self._settings,
-            volume_log=self._log,
-        )
 
-    async def look_at_head(self) -> None:
-        """Read `head` of the volume, if there is one by now. Raises as `Log.head`."""
-        if self._is_there:
-            await self._log.head()
+@dataclass(frozen=True, slots=True)
+class _Saving:
+    """What brings unsaved rows into the bucket."""
 
-    async def why_read_only(self, *, exists: bool) -> str | None:
-        """Return why nothing can be written; None: it can, or nobody wants to.
+    log: Log
+    committer: Committer
+    pusher: Pusher
+    ahead: Ahead
+    uploads: Uploads
+    orphans: Orphans
+    contents: Contents
+    settling: Settling
 
-        Raises:
-            ReadOnly: writing was asked for.
-        """
-        reason = None
-        if exists and (not self._options.read_only or self._has_unsaved()):
-            reason = await self._try_to_write()
-        if reason is not None and self._options.read_write:
-            raise ReadOnly(
-                f"the bucket cannot be written to: {reason}", hint="leave away --read-write"
-            )
-        return reason
 
-    async def _try_to_write(self) -> str | None:
-        """As `why_read_only`. A store that takes nothing now can be read: the first save finds out.
+def _put_together(
+    bucket: Bucket,
+    reading: Reading,
+    options: EngineOptions,
+    env: Env,
+    kept: _Kept,
+    access: WriteAccess,
+) -> _Saving:
+    unsaved, tree = kept.unsaved, kept.tree
+    orphans = Orphans(tree.inode)
+    contents = Contents(reading)
+    settling = Settling(settle_s=options.settle_s, on_closed=lambda: pusher.note_closed())
+    uploads = Uploads(unsaved, tree)
+    places = StagePlaces(
+        uploads.look_up,
+        uploads.note_sent,
+        reading.chunks.keep,
+        compress=kept.volume.info.compression != "none",
+    )
+    stager = Stager(bucket.store, env, reading.budget, places)
 
-        Raises:
-            Unreachable, OutcomeUnknown: it did not say, and writing was asked for.
-        """
-        try:
-            return await why_read_only(
-                self._bucket.store,
-                self._volume,
-                self._identity.client,
-                single_writer=self._options.single_writer,
-            )
-        except (Unreachable, OutcomeUnknown) as error:
-            if self._options.read_write:
-                raise
-            log.warning("whether anything can be saved is not known yet: %s", error)
-            self._is_proven = False
-            return None
-
-    async def begin(self, *, exists: bool) -> None:
-        """Bring the tree up to the log, and end what an earlier run began.
-
-        Raises:
-            Damaged: the log is broken.
-            BlobfsError: the store failed us.
-        """
-        self._is_there = exists and self._is_proven
-        if not exists:
-            if self._options.read_write:
-                await self._create()
-            return
-        if self._volume.head is None:
-            return  # created, and never written to
-        try:
-            await self._committer.catch_up()
-        except Contested as error:
-            log.error("what is unsaved here was changed elsewhere: %s", error)
-
-    def _has_unsaved(self) -> bool:
-        return bool(self._unsaved.inode_states or self._unsaved.dirent_states)
-
-    def _note_closed(self) -> None:
-        self._pusher.note_closed()
-
-    def _numbers(self) -> Numbers:
-        granted = self._tree.granted(self._identity.client)
-        used = last_used(granted, self._unsaved.inode_states)
-        return Numbers(used, self._fresh_range, self._tree.inode)
-
-    def _fresh_range(self) -> int:
-        """Choose the first number of a range by chance, so that no two clients meet in one."""
-        return (1 + int(self._env.chance() * (RANGES - 1))) * RANGE_NUMBERS
-
-    def _make_pusher(self) -> Pusher:
-        return Pusher(
-            unsaved=self._unsaved,
-            tree=self._tree,
-            committer=self._committer,
-            stager=self._stager,
-            uploads=self._uploads,
-            ahead=self.ahead,
-            contents=self._contents,
-            settling=self._settling,
-            prepare=self._prepare,
-            env=self._env,
-        )
-
-    async def _prepare(self) -> None:
+    async def prepare() -> None:
         """Make sure that the bucket is a volume, and still has what an earlier run uploaded."""
-        await self._create()
-        await self._uploads.prove(self._bucket.store)
+        await access.prepare()
+        await uploads.prove(bucket.store)
 
-    async def _create(self) -> None:
-        """Make the bucket a volume that can be written to, if it is not known to be one."""
-        if self._is_there:
-            return
-        async with self._creating:
-            if not self._is_there:
-                await self._create_now()
-                self._is_there = True
+    ahead = Ahead(unsaved, tree, contents, stager, settling, prepare)
+    log = Log(bucket.store, env, kept.identity.client, kept.settings.note)
+    committer = _committer(bucket.store, log, env, kept, orphans, stager, uploads)
+    pusher = Pusher(
+        unsaved=unsaved,
+        tree=tree,
+        committer=committer,
+        stager=stager,
+        uploads=uploads,
+        ahead=ahead,
+        contents=contents,
+        settling=settling,
+        prepare=prepare,
+        env=env,
+    )
+    return _Saving(log, committer, pusher, ahead, uploads, orphans, contents, settling)
 
-    async def _create_now(self) -> None:
-        bucket = self._bucket
-        nested = partial(refuse_nested, bucket.store, bucket.outer, bucket.prefix)
-        await create_planned(
-            bucket.store,
-            self._volume,
-            nested,
-            self._identity.client,
-            single_writer=self._options.single_writer,
-        )
-        await forget_plan(self._options.state_dir)
+
+def _committer(
+    store: Store,
+    log: Log,
+    env: Env,
+    kept: _Kept,
+    orphans: Orphans,
+    stager: Stager,
+    uploads: Uploads,
+) -> Committer:
+    me = kept.identity.client
+    return Committer(
+        tree=kept.tree,
+        log=log,
+        unsaved=kept.unsaved,
+        orphans=orphans,
+        identity=kept.identity,
+        membership=Membership(store, me, env, host=platform.node(), program=__version__),
+        save_blocks=stager.stage_data,
+        brought=uploads.brought_bytes,
+        env=env,
+    )
+
+
+def _engine(
+    options: EngineOptions, env: Env, kept: _Kept, saving: _Saving, reason: str | None
+) -> Engine:
+    return Engine(
+        tree=kept.tree,
+        unsaved=kept.unsaved,
+        orphans=saving.orphans,
+        contents=saving.contents,
+        numbers=_numbers(kept, env),
+        settling=saving.settling,
+        is_read_only=options.read_only or reason is not None,
+        read_only_reason=reason,
+        pusher=saving.pusher,
+        uploads=saving.uploads,
+        settings=kept.settings,
+        volume_log=saving.log,
+    )
+
+
+def _numbers(kept: _Kept, env: Env) -> Numbers:
+    granted = kept.tree.granted(kept.identity.client)
+
+    def fresh_range() -> int:
+        """Choose the first number of a range by chance, so that no two clients meet in one."""
+        return (1 + int(env.chance() * (RANGES - 1))) * RANGE_NUMBERS
+
+    used = last_used(granted, kept.unsaved.inode_states)
+    return Numbers(used, fresh_range, kept.tree.inode)
+
+
+async def _look_at_head(saving: _Saving, access: WriteAccess) -> None:
+    """Read `head` of the volume, if there is one by now. Raises as `Log.head`."""
+    if access.is_ready:
+        await saving.log.head()
+
+
+async def _catch_up(committer: Committer) -> None:
+    """Bring the tree up to the log, and end what an earlier run began.
+
+    Raises:
+        Damaged: the log is broken.
+        BlobfsError: the store failed us.
+    """
+    try:
+        await committer.catch_up()
+    except Contested as error:
+        log.error("what is unsaved here was changed elsewhere: %s", error)

@@ -12,8 +12,8 @@ from blobfs.formats.volume import VolumeInfo, decode_volume
 from blobfs.stores.base import Store
 from blobfs.stores.layers import Prefixed
 from blobfs.stores.memory import MemoryStore
+from blobfs.sync.binding import Bucket
 from blobfs.sync.creating import create_volume
-from blobfs.sync.engine import Bucket
 from tests.sync.place import opened_place
 from tests.volume.careless import Careless
 
