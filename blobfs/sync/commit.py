@@ -35,7 +35,7 @@ from blobfs.formats.entry import decode_entry, entry_hash
 from blobfs.formats.keys import log_key
 from blobfs.model.chain import Landed
 from blobfs.model.changes import Covered, Intent, LocalDirent
-from blobfs.model.commit_outcome import Author, Outcome
+from blobfs.model.commit_outcome import Author, Authored, Outcome, after_replay, is_recorded
 from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, spell_entry
 from blobfs.types import InodeNo, PackName, Seq
 from blobfs.volume.client import Identity
@@ -103,13 +103,15 @@ class Committer:
             Damaged: the log does not continue what was replayed before.
             BlobfsError: the store failed us.
         """
+        # Before anything newer is replayed: what others did on top of an own commit is no
+        # conflict with it, and after theirs it would look void.
+        await self._end_replayed()
         while True:
             tail = await self._log.newer(self._tree.position)
             if tail.landed:
                 await self._take_in(tail.landed)
             if tail.is_tip:
                 break
-        await self._end_replayed()
 
     async def finish(self) -> None:
         """Find out what became of a commit whose outcome is not known, and end it.
@@ -144,7 +146,6 @@ class Committer:
             await self._membership.wait_turn()
             spelled = await self._spell(draft)
             entry = spelled.landed.entry
-            await self._identity.note_attempt(entry.counter, spelled.landed.hash)
             intent = Intent(entry.seq, entry.counter, spelled.data, draft.covered)
             await self._unsaved.note_intent(intent)
             self._env.crash_point("commit.noted")
@@ -183,6 +184,9 @@ class Committer:
         Raises:
             Unreachable: what became of it is not known; the intent stands.
         """
+        # After the intent: a copy of the state folder that was made in between would take the
+        # entry for its own, and not know what it covers (L6).
+        await self._identity.note_attempt(intent.counter, entry_hash(intent.entry))
         outcome = await self._log.put(intent.seq, intent.entry)
         if outcome is Outcome.UNKNOWN:
             raise Unreachable(f"the store did not say whether a commit landed. seq={intent.seq}")
@@ -201,28 +205,32 @@ class Committer:
         self._refuse_contested(foreign)
         self._orphans.note_before_replay()
         await self._tree.replay(landed)
-        self._unsaved.follow_tree(_resized(landed))
+        self._unsaved.holdings.follow_tree(_resized(landed))
         self._env.crash_point("commit.replayed")
-        intent = self._unsaved.intent
-        if intent is None or intent.seq > landed[-1].entry.seq:
-            return
-        own = next((each for each in landed if each.entry.seq == intent.seq), None)
-        if own is None or own in foreign:
+        if (intent := self._unsaved.intent) is not None:
+            await self._end_if_decided(intent, landed)
+
+    async def _end_if_decided(self, intent: Intent, landed: Sequence[Landed]) -> None:
+        """End the commit under way if what was replayed fills its slot."""
+        mine = entry_hash(intent.entry)
+        own = next((each for each in landed if each.hash == mine), None)
+        if own is not None:
+            await self._end_landed(intent, own.entry)
+        elif after_replay(intent.seq, landed[-1].entry.seq, is_mine=False) is Outcome.TAKEN:
             self._unsaved.note_outcome(intent.seq, "void")
-            return
-        await self._end_landed(intent, own.entry)
 
     async def _end_replayed(self) -> None:
         """Let go of what a commit covered that a killed daemon had replayed already (L6)."""
-        intent = self._unsaved.intent
-        last = self._tree.client(self._identity.client)
-        if intent is None or last is None or last.seq != intent.seq:
+        intent, client = self._unsaved.intent, self._identity.client
+        last = self._tree.client(client)
+        if intent is None or last is None:
             return
-        if last.hash == entry_hash(intent.entry):
-            entry = decode_entry(intent.entry, key=log_key(intent.seq))
-            await self._end_landed(intent, entry)
+        mine = Authored(client, intent.counter, entry_hash(intent.entry))
+        if is_recorded(Authored(client, last.counter, last.hash), mine):
+            await self._end_landed(intent)
 
-    async def _end_landed(self, intent: Intent, entry: Entry) -> None:
+    async def _end_landed(self, intent: Intent) -> None:
+        entry = decode_entry(intent.entry, key=log_key(intent.seq))
         await self._unsaved.clean_landed(intent, [pack.name for pack in entry.packs])
 
     def _is_foreign(self, landed: Landed) -> bool:

@@ -17,10 +17,13 @@ class Counted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Used is what native listings, the volume and unsaved data hold together, each in full."""
+    """Together used and free are the size of the volume, where it has one."""
 
     used_bytes: int
+    """By the sizes of files: of those of the volume, saved or not. Where no quota is set, of the
+    native objects that are known, too."""
     free_bytes: int
+    """What the quota leaves; where none is set, the room for unsaved data."""
     files: int
     free_files: int
 
@@ -38,11 +41,14 @@ class UsageMeter:
 
     def usage(self) -> Usage:
         """Return the present figures. A read-only mount has nothing free."""
-        native, saved = self._native.statistics(), self._tree.counters()
-        unsaved = self._unsaved.statistics()
+        native, holdings = self._native.statistics(), self._unsaved.holdings
+        used_bytes, free_bytes = holdings.held_bytes, holdings.left_bytes
+        if free_bytes is None:
+            used_bytes, free_bytes = used_bytes + native.size_bytes, self._unsaved.room_bytes
+        files = self._tree.counters().inodes + len(self._unsaved.inode_states)
         return Usage(
-            used_bytes=native.size_bytes + saved.content_bytes + unsaved.bytes,
-            free_bytes=0 if self._read_only else max(0, unsaved.room_bytes),
-            files=native.entries + saved.inodes + unsaved.files,
+            used_bytes=used_bytes,
+            free_bytes=0 if self._read_only else max(0, free_bytes),
+            files=native.entries + files,
             free_files=0 if self._read_only else RANGE_NUMBERS,
         )

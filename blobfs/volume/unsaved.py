@@ -21,7 +21,6 @@ from msgspec.structs import replace
 from blobfs.env import Env
 from blobfs.errors import Damaged, LocalFault
 from blobfs.model.changes import (
-    GONE,
     Change,
     Covered,
     DirentKey,
@@ -34,6 +33,7 @@ from blobfs.model.changes import (
 )
 from blobfs.model.spans import Piece, SpanMap
 from blobfs.types import MIB, InodeNo, PackName, Seq, Serial
+from blobfs.volume.holdings import Holdings
 from blobfs.volume.journal import CLOSE_S, PAYLOAD_BYTES, SEGMENT_BYTES, Journal, open_journal
 from blobfs.volume.journal_records import (
     Cleaned,
@@ -90,10 +90,11 @@ async def open_unsaved(
         Unsupported: a newer version wrote the journal.
     """
     state = UnsavedState(saved)
+    holdings = Holdings(state.rows, saved, settings or KnownSettings())
     room = Room(limit_bytes, partial(disk_of, folder))
     segment_bytes = _segment_bytes(limit_bytes)
     async with open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal:
-        unsaved = Unsaved(journal, state, env, room, patience_s, settings or KnownSettings())
+        unsaved = Unsaved(journal, state, env, room, patience_s, holdings)
         unsaved.drop_orphans()
         try:
             async with trio.open_nursery() as nursery:
@@ -121,15 +122,15 @@ class Unsaved:
         env: Env,
         room: Room,
         patience_s: float,
-        settings: KnownSettings,
+        holdings: Holdings,
     ) -> None:
+        self.holdings = holdings
         self._journal = journal
         self._state = state
         self._rows = state.rows
         self._damages = Damages(journal.damages, state.rows)
         self._env = env
         self._room = room
-        self._settings = settings
         self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
         self._cleaner = Cleaner(journal, state, env, self._gate.note_progress)
         self._news: trio.Event | None = None
@@ -184,7 +185,7 @@ class Unsaved:
                 and the volume exceed its quota.
             LocalFault: the disk refused.
         """
-        self._require_quota(change.inodes)
+        self.holdings.require_quota(change.inodes)
         if any(change.dirents.values()) and self.room_bytes < 0:
             raise no_room("there are too many changes")
         body = self._state.changed(change, self._next_serial, self._env.now_ns())
@@ -213,7 +214,7 @@ class Unsaved:
             NoRoom: the disk is full, or the volume would exceed its quota; nothing was written.
             LocalFault: the disk refused.
         """
-        self._require_quota({inode: row})
+        self.holdings.require_quota({inode: row})
         while len(data) > PAYLOAD_BYTES:
             stop = offset + PAYLOAD_BYTES
             # Its end is not there yet: a size that says so would show zeros after a power cut.
@@ -225,11 +226,6 @@ class Unsaved:
         if data:
             self._write(inode, row, offset, data)
         return self._journal.serial
-
-    @property
-    def held_bytes(self) -> int:
-        """What the contents of the volume come to once everything is saved, by their sizes."""
-        return self._state.held_bytes
 
     async def read(self, piece: Piece) -> bytes | memoryview:
         """Return the bytes of a piece of `spans`, verified.
@@ -313,11 +309,6 @@ class Unsaved:
             Damaged: some of them cannot be read back.
         """
         return self._journal.read_now(pieces)
-
-    def follow_tree(self, inodes: Iterable[InodeNo]) -> None:
-        """Note, before anything else happens, that the replayed tree is another: `inodes` may
-        differ from what they were in it."""
-        self._state.follow_tree(inodes)
 
     @property
     def intent(self) -> Intent | None:
@@ -408,11 +399,6 @@ class Unsaved:
         written = self._journal.append_bytes(body, data)
         self._state.write(body, written)
         self._note_news(written.segment)
-
-    def _require_quota(self, inodes: Mapping[InodeNo, LocalInode | None]) -> None:
-        if self._settings.now.quota_bytes is not None:
-            growth = (self._rows.growth_by(inode, row or GONE) for inode, row in inodes.items())
-            self._settings.require_quota(self.held_bytes, sum(growth))
 
     def _size_of(self, inode: InodeNo) -> int:
         state = self._rows.inodes.get(inode)

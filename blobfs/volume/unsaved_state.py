@@ -80,7 +80,6 @@ class UnsavedState:
     def __init__(self, saved: Saved) -> None:
         self._saved = saved
         self.rows = Rows(self._saved_bytes)
-        self._all_saved_bytes = saved.counters().content_bytes
         self.packs: dict[PackName, NotedPack] = {}
         self.intent: NotedIntent | None = None
         self._flights: list[Flight] = []
@@ -175,17 +174,6 @@ class UnsavedState:
                 self._end_intent(body)
             case Cleaned():
                 self.rows.clean(body.covered, body.time_ns)
-
-    @property
-    def held_bytes(self) -> int:
-        """What the contents of the volume come to once everything is saved."""
-        return self._all_saved_bytes + self.rows.growth_bytes
-
-    def follow_tree(self, inodes: Iterable[InodeNo]) -> None:
-        """Note that the tree is another, in which `inodes` may differ from what they were."""
-        self._all_saved_bytes = self._saved.counters().content_bytes
-        for inode in inodes:
-            self.rows.rebase(inode)
 
     def _saved_bytes(self, inode: InodeNo) -> int:
         saved = self._saved.inode(inode)

@@ -143,7 +143,7 @@ class Life:
         """See that programs see what the oracle says, through open files as well."""
         assert await self._patiently(lambda: seen(self.program.files)) == self.oracle.seen()
         sizes = {id(thing): thing.facts()[5] for _, thing in self.oracle.oracle.walk()}
-        assert self.core.engine.unsaved.held_bytes == sum(sizes.values())
+        assert self.core.engine.unsaved.holdings.held_bytes == sum(sizes.values())
         for handle, thing in zip(self.program.held, self.oracle.held, strict=True):
             read = await self._patiently(lambda handle=handle: handle.read(0, MOST_BYTES * 2))
             assert read == thing.content

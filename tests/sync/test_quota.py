@@ -46,7 +46,7 @@ async def test_it_is_known_at_mount(store: Store, tmp_path: Path) -> None:
         await require_refused(place, "second", b"2" * 51 * KIB)
         await place.write("second", b"2" * 50 * KIB)
         await place.save()
-        assert place.engine.unsaved.held_bytes == 150 * KIB
+        assert place.engine.unsaved.holdings.held_bytes == 150 * KIB
         assert place.engine.tree.counters().content_bytes == 150 * KIB
 
 
@@ -63,7 +63,7 @@ async def test_a_commit_learns_of_a_new_one(store: Store, tmp_path: Path) -> Non
         await place.unlink("second")
         await place.write("third", b"x" * 50 * KIB)
         await place.save()
-        assert place.engine.unsaved.held_bytes == 50 * KIB
+        assert place.engine.unsaved.holdings.held_bytes == 50 * KIB
 
 
 async def test_who_asks_is_told_and_heeds_it(store: Store, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_what_is_being_saved_counts_once(store: Store, tmp_path: Path) -> 
     opened: list[Place] = []
 
     def look(_step: str) -> None:
-        held.extend(place.engine.unsaved.held_bytes for place in opened)
+        held.extend(place.engine.unsaved.holdings.held_bytes for place in opened)
 
     env = Env(crash_point=look)
     async with opened_place(store, tmp_path, env=env) as place:
@@ -106,5 +106,5 @@ async def test_what_another_committed_counts(store: Store, tmp_path: Path) -> No
             await other.save()
         await one.write("mine", b"m")
         await one.save()
-        assert one.engine.unsaved.held_bytes == 190 * KIB + 1
+        assert one.engine.unsaved.holdings.held_bytes == 190 * KIB + 1
         await require_refused(one, "more", b"m" * 10 * KIB)

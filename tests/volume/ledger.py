@@ -22,6 +22,7 @@ from blobfs.model.changes import (
 )
 from blobfs.model.spans import FromBase, Piece
 from blobfs.types import KIB, ROOT_INODE, ByteRange, InodeNo, Seq
+from blobfs.volume.holdings import Holdings
 from blobfs.volume.journal import open_journal
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.room import Disk, Room
@@ -74,8 +75,9 @@ async def open_small(
 ) -> AsyncIterator[Unsaved]:
     """Open as `open_unsaved` does, with segments that a few records fill."""
     state, env = UnsavedState(saved), env or Env()
+    holdings = Holdings(state.rows, saved, settings or KnownSettings())
     async with open_journal(folder, env, state.replay, segment_bytes=SEGMENT_BYTES) as journal:
-        unsaved = Unsaved(journal, state, env, room, patience_s, settings or KnownSettings())
+        unsaved = Unsaved(journal, state, env, room, patience_s, holdings)
         unsaved.drop_orphans()
         yield unsaved
 
@@ -176,7 +178,7 @@ class Ledger:
         self.saved.rows = brings.rows
         self.attempt.pins.close()
         self.attempt = None
-        self.unsaved.follow_tree(covered_inodes(covered))
+        self.unsaved.holdings.follow_tree(covered_inodes(covered))
         await self.unsaved.clean(covered)
         self.unsaved.note_outcome(Seq(1), "landed")
 
@@ -206,7 +208,7 @@ async def check(unsaved: Unsaved, saved: Files, now: Files) -> None:
     assert names == now.names
     for inode in names.values():
         assert await content(unsaved, saved, inode) == now.bodies[inode], inode
-    assert unsaved.held_bytes == sum(map(len, now.bodies.values()))
+    assert unsaved.holdings.held_bytes == sum(map(len, now.bodies.values()))
     check_accounts(unsaved._state.rows)
 
 

@@ -277,7 +277,7 @@ async def compare(program: Program, oracle: OracleProgram) -> None:
         elif nodes[path].native is None and thing.type == stat.S_IFREG:
             assert await world.content(nodes[path].inode) == thing.content, path
     held = {node.inode: node.row.size_bytes for node in nodes.values() if node.native is None}
-    assert world.unsaved.held_bytes == sum(held.values())
+    assert world.unsaved.holdings.held_bytes == sum(held.values())
     for inode, thing in zip(program.open, oracle.open, strict=True):
         assert world.namespace.node(inode).row.nlink == thing.nlink
         assert await world.content(inode) == thing.content

@@ -90,7 +90,7 @@ class Run:
         assert self._brings is not None
         self._saved.names, self._saved.rows = self._brings.names, self._brings.rows
         self._saved.bodies = self._brings.bodies
-        ledger.unsaved.follow_tree(covered_inodes(intent.covered))
+        ledger.unsaved.holdings.follow_tree(covered_inodes(intent.covered))
         await ledger.unsaved.clean(intent.covered)
         ledger.unsaved.note_outcome(intent.seq, "landed")
         await check(ledger.unsaved, self._saved, self._now)

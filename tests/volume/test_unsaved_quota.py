@@ -51,7 +51,7 @@ async def test_holes_count_by_the_size_of_their_file(tmp_path: Path) -> None:
             ledger.truncate(A, 1001)
         ledger.truncate(A, 1000)
         ledger.write(A, 0, b"x" * 1000)
-        assert unsaved.held_bytes == 1000
+        assert unsaved.holdings.held_bytes == 1000
 
 
 async def test_what_makes_room_is_never_refused(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_what_makes_room_is_never_refused(tmp_path: Path) -> None:
             ledger.write(B, 0, b"z")
         ledger.unlink(b"c")
         ledger.write(B, 0, b"z" * 10)
-        assert unsaved.held_bytes == 10
+        assert unsaved.holdings.held_bytes == 10
 
 
 async def test_what_was_acknowledged_is_saved(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_what_was_acknowledged_is_saved(tmp_path: Path) -> None:
         await ledger.begin()
         await ledger.land()
         assert not unsaved.inode_states
-        assert unsaved.held_bytes == 1000
+        assert unsaved.holdings.held_bytes == 1000
         await check(unsaved, saved, ledger.now)
 
 
@@ -98,7 +98,7 @@ async def test_a_file_without_a_name_counts_no_more(tmp_path: Path) -> None:
         assert isinstance(row, LocalInode)
         orphan = LocalInode(Kind.FILE, 0o644, 0, 0, 1, 1, 0, size_bytes=1000)
         unsaved.apply(Change({FIRST: orphan}))
-        assert unsaved.held_bytes == 0
+        assert unsaved.holdings.held_bytes == 0
         unsaved.write(FIRST, LocalInode(Kind.FILE, 0o644, 0, 0, 1, 1, 0, 3000), 2990, b"y" * 10)
         ledger.create(B)
         ledger.write(B, 0, b"z" * 1000)
@@ -130,7 +130,7 @@ async def live(steps: list[Step], folder: Path) -> None:
     async with open_small(folder, saved := Files(), settings=known) as unsaved:
         ledger = Ledger(unsaved, saved=saved)
         for step in steps:
-            before = unsaved.held_bytes
+            before = unsaved.holdings.held_bytes
             if step.kind == "quota":
                 limit = 2 * step.at
                 known.note(Head(settings=VolumeSettings(quota_bytes=limit)))
@@ -140,7 +140,7 @@ async def live(steps: list[Step], folder: Path) -> None:
             else:
                 take_step(ledger, step, limit)
             await check(unsaved, saved, ledger.now)
-            assert unsaved.held_bytes <= max(before, limit)
+            assert unsaved.holdings.held_bytes <= max(before, limit)
 
 
 def take_step(ledger: Ledger, step: Step, limit: int) -> None:

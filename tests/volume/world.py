@@ -157,7 +157,7 @@ class World:
         with unsaved.snapshot(covered, unsaved.dirent_states) as taken:
             if operations:
                 await self.tree.replay([self.story.entry(*operations)])
-                unsaved.follow_tree([change.inode for change in inodes])
+                unsaved.holdings.follow_tree([change.inode for change in inodes])
             await unsaved.clean(taken.covered)
 
     async def kill(self) -> None:
