@@ -88,6 +88,16 @@ async def bound_volume(folder: Path) -> bytes | None:
     return None if saved is None else bytes.fromhex(saved.volume)
 
 
+async def bound_client(folder: Path) -> ClientId | None:
+    """Return the id of the client whose state lies in the folder, None: of none yet.
+
+    Raises:
+        LocalFault: the file cannot be read.
+    """
+    saved = await _load(folder)
+    return None if saved is None else ClientId(bytes.fromhex(saved.client))
+
+
 async def open_identity(folder: Path, volume_id: bytes, env: Env) -> Identity:
     """Return who this client is in the volume; at first, bind the folder to it (S1).
 
