@@ -24,6 +24,13 @@ class Position:
     seq: Seq
     chain: bytes
 
+    def is_cut_off(self, floor: Seq) -> bool:
+        """Whether a log with this floor may lack what follows: then its slots prove nothing (L4).
+
+        They may be empty although they were filled, or filled again, by a put that came very late.
+        """
+        return floor > self.seq
+
 
 @dataclass(frozen=True, slots=True)
 class Landed:

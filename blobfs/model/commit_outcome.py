@@ -110,3 +110,23 @@ def author_of(found: Authored, last: Authored) -> Author:
     if found.counter == last.counter:
         return Author.MINE if found.hash == last.hash else Author.COPY
     return Author.MINE if found.counter < last.counter else Author.COPY
+
+
+def after_replay(seq: Seq, tip: Seq, *, is_mine: bool) -> Outcome:
+    """Return what became of my commit for slot `seq`, when all slots up to `tip` are replayed.
+
+    `is_mine` says that the slot held my bytes. Whoever replayed it before, or a checkpoint of it,
+    has asked `is_recorded` first.
+    """
+    if tip < seq:
+        return Outcome.UNKNOWN
+    return Outcome.LANDED if is_mine else Outcome.TAKEN
+
+
+def is_recorded(last: Authored | None, mine: Authored) -> bool:
+    """Return whether a tree, replayed or from a checkpoint, holds my commit under way (L3, L6).
+
+    `last` is the last commit of my id that the tree has seen: behind a commit whose outcome is
+    not known I make no other, so if mine is there, then as the last one.
+    """
+    return last == mine

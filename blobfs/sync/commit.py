@@ -42,6 +42,7 @@ from blobfs.volume.client import Identity
 from blobfs.volume.log import Log
 from blobfs.volume.membership import Membership
 from blobfs.volume.orphans import Orphans
+from blobfs.volume.registration import Copied
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 
@@ -99,6 +100,8 @@ class Committer:
         """Replay what was committed since, by this client or by others (L4, L6).
 
         Raises:
+            Copied: somebody else commits under this client's id; what comes before is replayed, and
+                no commit is under way any more.
             Contested: another client changed what is unsaved here; nothing of it was replayed.
             Damaged: the log does not continue what was replayed before.
             BlobfsError: the store failed us.
@@ -112,6 +115,7 @@ class Committer:
                 await self._take_in(tail.landed)
             if tail.is_tip:
                 break
+        self._require_own()
 
     async def finish(self) -> None:
         """Find out what became of a commit whose outcome is not known, and end it.
@@ -198,8 +202,19 @@ class Committer:
         return outcome
 
     async def _take_in(self, landed: Sequence[Landed]) -> None:
+        """Replay entries, up to the first that a copy of this state folder made (L6)."""
+        authors = [self._author_of(each) for each in landed]
+        upto = authors.index(Author.COPY) if Author.COPY in authors else len(landed)
+        if upto:
+            others = [n for n, author in enumerate(authors[:upto]) if author is Author.OTHER]
+            await self._replay(landed[:upto], [landed[n] for n in others])
+        if upto < len(landed):
+            if (intent := self._unsaved.intent) is not None:
+                await self._end_if_decided(intent, landed[: upto + 1])
+            raise _copied(landed[upto].entry.seq)
+
+    async def _replay(self, landed: Sequence[Landed], foreign: Sequence[Landed]) -> None:
         """Replay entries, and let go of the rows that an own one covered (L6)."""
-        foreign = [each for each in landed if self._is_foreign(each)]
         if foreign:
             self._membership.note_other()
         self._refuse_contested(foreign)
@@ -214,10 +229,11 @@ class Committer:
         """End the commit under way if what was replayed fills its slot."""
         mine = entry_hash(intent.entry)
         own = next((each for each in landed if each.hash == mine), None)
-        if own is not None:
-            await self._end_landed(intent, own.entry)
-        elif after_replay(intent.seq, landed[-1].entry.seq, is_mine=False) is Outcome.TAKEN:
+        outcome = after_replay(intent.seq, landed[-1].entry.seq, is_mine=own is not None)
+        if outcome is Outcome.TAKEN:
             self._unsaved.note_outcome(intent.seq, "void")
+        elif own is not None:
+            await self._end_landed(intent, own.entry)
 
     async def _end_replayed(self) -> None:
         """Let go of what a commit covered that a killed daemon had replayed already (L6)."""
@@ -227,21 +243,25 @@ class Committer:
             return
         mine = Authored(client, intent.counter, entry_hash(intent.entry))
         if is_recorded(Authored(client, last.counter, last.hash), mine):
-            await self._end_landed(intent)
+            entry = decode_entry(intent.entry, key=log_key(intent.seq))
+            await self._end_landed(intent, entry)
 
-    async def _end_landed(self, intent: Intent) -> None:
-        entry = decode_entry(intent.entry, key=log_key(intent.seq))
+    async def _end_landed(self, intent: Intent, entry: Entry) -> None:
         await self._unsaved.clean_landed(intent, [pack.name for pack in entry.packs])
 
-    def _is_foreign(self, landed: Landed) -> bool:
-        author = self._identity.author_of(landed)
-        if author is Author.COPY:
-            raise Changed(
-                f"somebody else commits under this client's id: one of two state folders is a "
-                f"copy. seq={landed.entry.seq}",
-                hint="save what is unsaved elsewhere, unmount, and remove this state folder",
-            )
-        return author is Author.OTHER
+    def _author_of(self, landed: Landed) -> Author:
+        intent = self._unsaved.intent
+        if intent is not None and landed.hash == entry_hash(intent.entry):
+            return Author.MINE  # whoever put it: a copy has the same commit under way (L2)
+        return self._identity.author_of(landed)
+
+    def _require_own(self) -> None:
+        """Make sure that what the tree shows of this client is what it did (L6)."""
+        last = self._tree.client(self._identity.client)
+        if last is None or self._unsaved.intent is not None:
+            return  # what is under way is ended first
+        if self._identity.author_of_last(last) is Author.COPY:
+            raise _copied(last.seq)
 
     def _refuse_contested(self, landed: Iterable[Landed]) -> None:
         for each in landed:
@@ -286,6 +306,13 @@ def _resized(landed: Iterable[Landed]) -> Iterator[InodeNo]:
         for operation in each.entry.operations:
             if isinstance(operation, SetContent | AddLinks):
                 yield operation.inode
+
+
+def _copied(seq: Seq) -> Copied:
+    return Copied(
+        f"somebody else commits under this client's id: one of two state folders is a copy. "
+        f"seq={seq}"
+    )
 
 
 def _is_only_times(operation: SetAttributes) -> bool:

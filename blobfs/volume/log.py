@@ -137,7 +137,7 @@ class Log:
 
     async def _require_uncut(self, after: Position) -> None:
         head = await self.head()
-        if head.floor > after.seq:
+        if after.is_cut_off(head.floor):
             raise Overtaken(
                 f"the log was cut above what is known here. known={after.seq} "
                 f"floor={head.floor} checkpoint={head.checkpoint!r}"

@@ -27,3 +27,9 @@ def test_what_does_not_follow_is_refused(seq: int, previous: bytes, words: str) 
     """Replaying a forked log would mix two histories into files that nobody wrote."""
     with pytest.raises(Damaged, match=words):
         follow(ORIGIN, landed(seq, previous))
+
+
+def test_a_log_that_was_cut_above_proves_nothing() -> None:
+    """An empty slot below the floor is no tip; a filled one may be a put that came very late."""
+    known = Position(Seq(5), b"")
+    assert [known.is_cut_off(Seq(floor)) for floor in (4, 5, 6)] == [False, False, True]

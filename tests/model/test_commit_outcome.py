@@ -11,8 +11,10 @@ from blobfs.model.commit_outcome import (
     Step,
     after_head,
     after_put,
+    after_replay,
     after_slot,
     author_of,
+    is_recorded,
 )
 from blobfs.types import ClientId, Seq
 
@@ -74,3 +76,26 @@ def test_a_copied_state_folder_is_noticed(
     """Two clients under one id would take each other's entries for their own, and drop work."""
     last = Authored(ME, 5, b"mine")
     assert author_of(Authored(client, counter, digest), last) is author
+
+
+@pytest.mark.parametrize(
+    ("tip", "is_mine", "outcome"),
+    [
+        (6, False, Outcome.UNKNOWN),
+        (7, True, Outcome.LANDED),
+        (7, False, Outcome.TAKEN),
+        (9, True, Outcome.LANDED),
+        (9, False, Outcome.TAKEN),
+    ],
+)
+def test_what_was_replayed_decides(tip: int, is_mine: bool, outcome: Outcome) -> None:
+    """A commit is given up only when its slot is known to hold another one, else it is twice."""
+    assert after_replay(Seq(7), Seq(tip), is_mine=is_mine) is outcome
+
+
+def test_only_the_very_commit_counts_as_recorded() -> None:
+    """Another one under the same number, of a copy, would be taken for what is unsaved here."""
+    mine = Authored(ME, 5, b"mine")
+    assert is_recorded(mine, mine)
+    for last in (None, Authored(ME, 4, b"older"), Authored(ME, 5, b"another")):
+        assert not is_recorded(last, mine)
