@@ -121,7 +121,8 @@ def _here(target: Target) -> "Here":
 
 def _encode(outcome: "Outcome") -> bytes:
     document = msgspec.to_builtins(outcome.report)
-    return msgspec.json.encode({**document, "repaired_to": outcome.repaired_to})
+    repaired = {"repaired_to": outcome.repaired_to, "repaired_from": outcome.repaired_from}
+    return msgspec.json.encode({**document, **repaired})
 
 
 def _lines(outcome: "Outcome", target: Target, *, read_data: bool) -> Iterator[str]:
@@ -141,12 +142,16 @@ def _lines(outcome: "Outcome", target: Target, *, read_data: bool) -> Iterator[s
         yield from wrap(f"note: {note}", _COLUMNS, initial_indent="  ", subsequent_indent="    ")
     if outcome.repaired_to is not None:
         yield f"  this machine's tree was made anew: it is at commit {outcome.repaired_to}"
+        if outcome.repaired_from is not None:
+            yield f"  it began from the checkpoint of commit {outcome.repaired_from}"
 
 
 def _looked_at(report: "CheckReport", *, read_data: bool) -> Iterator[str]:
     packs = f"{count(report.packs, 'pack')} of {size(report.stored_bytes)}"
     files = f"{count(report.files, 'file')} of {size(report.content_bytes)}"
     yield f"  {count(report.commits, 'commit')}, {packs}, {files}"
+    if report.checkpoints:
+        yield f"  {count(report.checkpoints, 'checkpoint')}, of which the newest is begun from"
     if read_data:
         yield f"  every byte of the packs was read: {size(report.read_bytes)}"
     else:

@@ -37,6 +37,8 @@ class Outcome:
     report: CheckReport
     repaired_to: Seq | None
     """The commit that this machine's new tree is at; None: it was left as it is."""
+    repaired_from: Seq | None = None
+    """The commit of the checkpoint that it began from; None: it was made from the log alone."""
 
 
 async def check_here(
@@ -55,7 +57,8 @@ async def check_here(
         is_due = when == "always" or (when == "damaged" and checked.report.has_local_damage)
         if state_dir is None or not is_due:
             return Outcome(checked.report, None)
-        return Outcome(checked.report, await repair(store, checked, state_dir, env))
+        rebuilt = await repair(store, checked, state_dir, env)
+        return Outcome(checked.report, rebuilt.seq, rebuilt.begun_at or None)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,10 +21,11 @@ from blobfs.model.chain import Landed
 from blobfs.model.commit_outcome import Author
 from blobfs.stores.base import Store
 from blobfs.sync.binding import JOURNAL, TREE, has_segments
+from blobfs.sync.check_checkpoints import Found, fetch_blocks, follow_log
 from blobfs.sync.check_report import Findings
 from blobfs.types import Seq
 from blobfs.volume.client import Identity, bound_volume, open_identity
-from blobfs.volume.log import MOST_ENTRIES_AT_ONCE, Log
+from blobfs.volume.log import Log
 from blobfs.volume.presence import Volume
 from blobfs.volume.tree import Tree, open_kept_tree, open_tree
 
@@ -114,29 +116,44 @@ async def open_kept(
         yield kept
 
 
-async def rebuild(store: Store, volume: Volume, folder: Path, env: Env, *, upto: Seq | None) -> Seq:
-    """Make the tree in `folder` anew from the log; return the commit that it is at now.
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A tree that was made anew."""
+
+    seq: Seq
+    """The commit that it is at."""
+    begun_at: Seq
+    """The commit of the checkpoint that it began from, 0 where it was made from the log alone."""
+
+
+async def rebuild(
+    store: Store,
+    volume: Volume,
+    folder: Path,
+    env: Env,
+    checkpoint: Found | None,
+    *,
+    upto: Seq | None,
+) -> Rebuilt:
+    """Make the tree in `folder` anew from a checkpoint and the log; return what it is now.
 
     With changes unsaved, `upto` is the last commit that is sure to lie below them: what others
     committed later is compared with them by the next mount, as ever (C1).
 
     Raises:
         Changed: the folder belongs to another volume.
-        Damaged: the log is not right.
+        Damaged: the log or the checkpoint is not right.
         BlobfsError: store or disk failed us.
     """
     await open_identity(folder, volume.info.id, env)
     await trio.to_thread.run_sync(_remove, folder / TREE)
-    log = Log(store, env)
-    async with open_tree(folder / TREE, volume.info.id, volume.origin.chain) as tree:
-        while upto is None or tree.position.seq < upto:
-            left = MOST_ENTRIES_AT_ONCE if upto is None else upto - tree.position.seq
-            tail = await log.newer(tree.position, at_most=min(left, MOST_ENTRIES_AT_ONCE))
-            if tail.landed:
-                await tree.replay(tail.landed)
-            if tail.is_tip:
-                break
-        return tree.position.seq
+    fetch = partial(fetch_blocks, store)
+    async with open_tree(folder / TREE, volume.info.id, volume.origin.chain, fetch) as tree:
+        if checkpoint is not None:
+            await tree.begin(await tree.prepare(checkpoint.name, checkpoint.checkpoint))
+        begun_at = tree.position.seq
+        await follow_log(tree, Log(store, env), upto)
+        return Rebuilt(tree.position.seq, begun_at)
 
 
 def _remove(folder: Path) -> None:

@@ -23,12 +23,12 @@ from blobfs.volume.tree import Tree
 ENTRIES_AT_ONCE = 128
 PARALLEL = 16
 
-Stops = Mapping[Seq, Callable[[], None]]
+Stops = Mapping[Seq, Sequence[Callable[[], None]]]
 """What to do when the tree is at these commits."""
 
 
 class LogCheck:
-    """Reads the log from its beginning, and replays it into `tree`, which is empty."""
+    """Reads the log behind what `tree` holds, and replays it into that."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class LogCheck:
         self._findings = findings
         self._stops = stops
         self._watch = watch
-        self._position: Position | None = tree.position
+        self._position: Position | None = None
         """Where the next entry has to follow; None: nobody knows, for one is not right."""
         self.tip = Seq(0)
         self.broken: dict[Seq, str] = {}
@@ -60,8 +60,9 @@ class LogCheck:
             BlobfsError: the store failed us.
         """
         self.tip = await last_slot(self._store, self._note_odd)
+        self._position = self._tree.position
         self._reached()
-        for first in range(1, self.tip + 1, ENTRIES_AT_ONCE):
+        for first in range(self._position.seq + 1, self.tip + 1, ENTRIES_AT_ONCE):
             numbers = range(first, min(first + ENTRIES_AT_ONCE, self.tip + 1))
             found = await self._open(numbers)
             landed = [self._take(Seq(number), found[number]) for number in numbers]
@@ -140,5 +141,5 @@ class LogCheck:
         self._reached()
 
     def _reached(self) -> None:
-        if (stop := self._stops.get(self._tree.position.seq)) is not None:
+        for stop in self._stops.get(self._tree.position.seq, ()):
             stop()

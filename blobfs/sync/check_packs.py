@@ -39,7 +39,7 @@ class BadPack:
 
 @dataclass(slots=True)
 class Packs:
-    """The packs that commits name, as they were found."""
+    """The packs that commits and checkpoints name, as they were found."""
 
     sizes: dict[PackName, int] = field(default_factory=dict)
     """Of those that are there."""
@@ -50,7 +50,7 @@ class Packs:
 
 
 async def find_packs(store: Store, named: Mapping[PackName, int], findings: Findings) -> Packs:
-    """Compare the packs that commits name, and their sizes, with those that are there.
+    """Compare the packs that are `named`, and their sizes, with those that are there.
 
     The log was read before: what it names has to be there by now.
     """
@@ -68,8 +68,8 @@ async def find_packs(store: Store, named: Mapping[PackName, int], findings: Find
         _compare(packs, name, size_bytes)
     if spare:
         findings.notes.append(
-            f"no commit names {spare} of the packs, {spare_bytes} bytes: uploads that are under "
-            "way, or were given up"
+            f"no commit or checkpoint names {spare} of the packs, {spare_bytes} bytes: uploads "
+            "that are under way, or were given up"
         )
     return packs
 

@@ -8,7 +8,9 @@ import msgspec
 
 MOST_FILES_NAMED = 20
 
-Kind = Literal["volume", "log", "pack", "file", "client", "local", "identity", "unsaved"]
+Kind = Literal[
+    "volume", "log", "checkpoint", "pack", "file", "client", "local", "identity", "unsaved"
+]
 """Where the damage is. `local`, `identity` and `unsaved` are of this machine: what it keeps of the
 log, which can be made anew, who it is to the others, and what it has not saved yet, which cannot.
 All others are of the bucket."""
@@ -53,6 +55,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     volume: str
     """The volume's id, in hex."""
     commits: int
+    checkpoints: int
+    """From which reading may begin, by what `head` says."""
     packs: int
     stored_bytes: int
     """Of these packs."""

@@ -4,10 +4,11 @@ Concurrency: rows are read, compressed and hashed in threads, a pack at a time, 
 stored before the next is begun: two copies of one are in memory at most.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import trio
 from msgspec.structs import replace
@@ -32,7 +33,8 @@ from blobfs.stores.base import Store
 from blobfs.sync.packs import extent_of, new_nonce, upload
 from blobfs.types import KIB, MIB
 from blobfs.volume.tree_blocks import Block
-from blobfs.volume.tree_snapshot import TreeSnapshot, Written
+from blobfs.volume.tree_rows import LogState
+from blobfs.volume.tree_snapshot import Written
 
 _LEVEL = 3
 """Of zstd: a block is read by everybody, and written once."""
@@ -61,6 +63,26 @@ class _Pending:
     place: int
 
 
+class Source(Protocol):
+    """What a checkpoint is made of; a snapshot of the tree is one."""
+
+    @property
+    def state(self) -> LogState: ...
+
+    @property
+    def base(self) -> str | None:
+        """Name of the checkpoint whose blocks may be named again."""
+
+    def known(self, table: Table) -> list[KnownBlock]:
+        """Return these blocks in order."""
+
+    def changed(self, table: Table) -> Sequence[bytes] | None:
+        """Return the keys of changed rows in order; None: any may have changed."""
+
+    def rows(self, table: Table, start: bytes, stop: bytes | None) -> Iterator[Row]:
+        """Yield the rows with start <= key < stop, as far as they are here."""
+
+
 Parts = Generator[tuple[list[BlockRef], BlockRef | list[Row] | Bundle], None, None]
 """Lists of refs, and what comes next in each: a block that is there, or what one is made of."""
 
@@ -68,9 +90,7 @@ Parts = Generator[tuple[list[BlockRef], BlockRef | list[Row] | Bundle], None, No
 class Making:
     """A checkpoint under way, of what `snapshot` shows while it is open."""
 
-    def __init__(
-        self, store: Store, snapshot: TreeSnapshot, env: Env, sizes: CheckpointSizes
-    ) -> None:
+    def __init__(self, store: Store, snapshot: Source, env: Env, sizes: CheckpointSizes) -> None:
         self._store = store
         self._snapshot = snapshot
         self._env = env

@@ -29,6 +29,7 @@ from blobfs.formats.tables import (
     HIDDEN_STEM_BYTES,
     ClientState,
     GrantedRange,
+    Table,
     hidden_key,
     hidden_stem,
 )
@@ -46,7 +47,7 @@ from blobfs.volume.tree_base import (
     named_keys,
     roots_of,
 )
-from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering
+from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering, unloaded
 from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
@@ -75,6 +76,9 @@ MAP_BYTES = 256 * GIB
 
 LAST_STEM = b"\xff" * HIDDEN_STEM_BYTES
 """Behind all keys of rows that begin alike."""
+
+BLOCKS_AT_ONCE = 1000
+"""Blocks that are asked for together where all of them are wanted."""
 
 LONG_ROW_BYTES = 4 * KIB
 """From here on comparing a row with the last one costs far less than decoding it again."""
@@ -266,6 +270,16 @@ class Tree:
         keys = tuple(keys)
         while missing := self.missing(keys):
             await self._load(missing)
+
+    async def load_all(self) -> None:
+        """Load all that the tree holds. Raises: as `load`."""
+        while missing := self._unloaded():
+            await self._load(missing)
+
+    def _unloaded(self) -> list[Block]:
+        with self._database.read() as reader:
+            found = (block for table in Table for block in unloaded(reader, table))
+            return list(islice(found, BLOCKS_AT_ONCE))
 
     def missing(self, keys: Iterable[Key]) -> list[Block]:
         """Return the blocks that have to be loaded before all of these keys are known."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from blobfs.cache.lock import hold_folder
 from blobfs.database import Sync, open_database
 from blobfs.env import Env
-from blobfs.errors import Damaged, InUse, NotFound, Unsupported
+from blobfs.errors import Damaged, InUse, NotFound
 from blobfs.formats.commit import Counters, Entry, SetContent
 from blobfs.formats.entry import decode_entry, encode_entry
 from blobfs.formats.head import Head, encode_head
@@ -127,7 +127,7 @@ class TestWholeVolume:
         await store.put(pack_key(name), b"x" * 100)
         report = await look(store, tmp_path)
         assert report.damages == ()
-        assert "no commit names 1 of the packs, 100 bytes" in report.notes[0]
+        assert "no commit or checkpoint names 1 of the packs, 100 bytes" in report.notes[0]
 
     async def test_what_does_not_belong_there_is_said_and_folders_are_not(
         self, store: MemoryStore, tmp_path: Path
@@ -290,11 +290,11 @@ class TestLog:
             await look(store, tmp_path)
 
     async def test_a_log_that_was_cut(self, store: MemoryStore, tmp_path: Path) -> None:
-        """A newer version's volume would be called damaged."""
+        """A volume that lost its checkpoint would be called whole, because its tail is."""
         await store.put(
             head_key(), encode_head(Head(floor=Seq(2), checkpoint=f"{2:020d}-{0:016x}"))
         )
-        with pytest.raises(Unsupported, match="checkpoints"):
+        with pytest.raises(Damaged, match="a checkpoint is gone"):
             await look(store, tmp_path)
 
     async def test_a_damaged_client(self, store: MemoryStore, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ class TestThisMachine:
         checked = await look_closely(store, tmp_path, state_dir=state)
         assert only(checked.report).kind == "local"
         assert "its tree is not what the log says up to commit 3" in only(checked.report).problem
-        assert await repair(store, checked, state, Env()) == 3
+        assert (await repair(store, checked, state, Env())).seq == 3
         assert (await look(store, tmp_path, state_dir=state)).damages == ()
 
     async def test_a_tree_that_is_no_database(self, store: MemoryStore, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ class TestThisMachine:
         checked = await look_closely(store, tmp_path, state_dir=state)
         assert only(checked.report).kind == "local"
         assert checked.report.is_bucket_whole
-        assert await repair(store, checked, state, Env()) == 3
+        assert (await repair(store, checked, state, Env())).seq == 3
         assert (await look(store, tmp_path, state_dir=state)).damages == ()
 
     async def test_commits_that_the_bucket_lost(self, store: MemoryStore, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ class TestThisMachine:
         state.mkdir()
         checked = await look_closely(store, tmp_path, state_dir=state)
         assert checked.report.damages == ()
-        assert await repair(store, checked, state, Env()) == 3
+        assert (await repair(store, checked, state, Env())).seq == 3
         again = await look_closely(store, tmp_path, state_dir=state)
         assert (again.report.damages, again.kept_seq) == ((), 3)
 
@@ -376,7 +376,7 @@ class TestThisMachine:
         else:
             (state / TREE / "data.mdb").write_bytes(b"x" * 8192)
         checked = await look_closely(store, tmp_path, state_dir=state)
-        assert await repair(store, checked, state, Env()) == 3  # and not the 4 that there are
+        assert (await repair(store, checked, state, Env())).seq == 3  # and not the 4 that there are
 
     async def test_a_state_of_another_volume(self, store: MemoryStore, tmp_path: Path) -> None:
         """It would be measured by a log that has nothing to do with it."""
