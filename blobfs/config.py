@@ -5,6 +5,7 @@ the variable out. Secrets are no settings: they stay in the environment and in t
 of the SDKs, and never pass through here.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -127,6 +128,30 @@ def parse_switch(text: str) -> bool:
     raise UsageError(f"neither yes nor no. value={text!r}", hint="write it as 1 or 0")
 
 
+MOST_QUOTA_BYTES = 1 << 62
+MOST_TRASH_DAYS = 36_500
+
+
+def _quota(text: str) -> int | None:
+    """Read a size, or `none`."""
+    if text.strip().lower() == "none":
+        return None
+    value = parse_size(text)
+    if not MIB <= value <= MOST_QUOTA_BYTES:
+        raise UsageError(
+            f"not a size for a volume. value={text!r}", hint="from 1MiB to 4096PiB, or none"
+        )
+    return value
+
+
+def _trash_time_s(text: str) -> int:
+    """Read a duration in whole seconds, no shorter than what was written."""
+    value = parse_duration_s(text)
+    if value > MOST_TRASH_DAYS * _SECONDS["d"]:
+        raise UsageError(f"too long. value={text!r}", hint=f"the most is {MOST_TRASH_DAYS}d")
+    return math.ceil(value)
+
+
 def _at_least(
     least: float, said: str, parse: Callable[[str], float]
 ) -> Callable[[str], float | int]:
@@ -227,6 +252,30 @@ SETTINGS = (
     Setting("anonymous", "anonymous", parse_switch),
     Setting("account", "account", str),
 )
+
+
+VOLUME_SETTINGS = (
+    Setting("quota", "quota_bytes", _quota),
+    Setting("trash-time", "trash_s", _trash_time_s),
+)
+"""Those of a volume, which lie in the bucket: no variable of one machine sets them."""
+
+
+def choose_volume_settings(flags: Mapping[str, str | None]) -> dict[str, int | None]:
+    """Return the fields of `formats.head.VolumeSettings` that flags set, by name.
+
+    `flags` is keyed by `Setting.name`; None is a flag that was not given, and a value of None
+    takes a limit away.
+
+    Raises:
+        UsageError: a value makes no sense; the message names the flag.
+    """
+    given = [(setting, flags.get(setting.name)) for setting in VOLUME_SETTINGS]
+    return {
+        setting.field: _parsed(setting, "--" + setting.name, text)
+        for setting, text in given
+        if text is not None
+    }
 
 
 def choose_settings(

@@ -61,6 +61,14 @@ class FileSystem(Protocol):
 
     def tree(self) -> TreeStatus: ...
 
+    async def heed_settings(self) -> None:
+        """Look at the settings of the volume, and heed them from now on.
+
+        Raises:
+            BlobfsError: they cannot be read.
+        """
+        ...
+
     async def serve(self, mounted: Callable[[], None]) -> None:
         """Mount, call `mounted` once programs can use it, return when it was detached.
 
@@ -176,6 +184,7 @@ class _Mount:
             unsaved=gauges.unsaved,
             seq=gauges.seq,
             safe=gauges.safe,
+            quota=gauges.quota,
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
         )
@@ -195,6 +204,9 @@ class _Mount:
             account=settings.account,
             tree=self.file_system.tree(),
         )
+
+    async def heed_settings(self) -> None:
+        await self.file_system.heed_settings()
 
     async def unmount(self) -> None:
         # In a thread, because the kernel asks us for more before it lets the mount go.

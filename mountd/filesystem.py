@@ -16,6 +16,7 @@ from blobfs.control.messages import (
     ListingsStatus,
     OddKey,
     OddKeys,
+    QuotaStatus,
     StoreStatus,
     SyncReply,
     TreeStatus,
@@ -87,6 +88,7 @@ class MountableFileSystem:
             unsaved=self._unsaved_status(saving := self.engine.statistics()),
             safe=saving.is_safe,
             seq=saving.seq,
+            quota=self._quota_status(),
             last_commit=self._last_commit(),
             read_only_reason=self.engine.read_only_reason,
         )
@@ -105,6 +107,14 @@ class MountableFileSystem:
             seq=saving.seq,
             unsaved=self._unsaved_status(saving),
         )
+
+    async def heed_settings(self) -> None:
+        """Look at the settings of the volume, and heed them from now on.
+
+        Raises:
+            BlobfsError: they cannot be read.
+        """
+        await self.engine.look_at_settings()
 
     def tree(self) -> TreeStatus:
         """Return which tree is shown, for `blobfs check` to compare with the bucket."""
@@ -130,6 +140,10 @@ class MountableFileSystem:
             problem=saving.problem,
             damaged=tuple(str(damage) for damage in saving.unsaved.damages),
         )
+
+    def _quota_status(self) -> QuotaStatus:
+        used_bytes = self.engine.unsaved.holdings.held_bytes
+        return QuotaStatus(used_bytes, self.engine.settings.now.quota_bytes)
 
     def _last_commit(self) -> CommitStatus | None:
         last = self.engine.pusher.last_commit

@@ -14,9 +14,11 @@ from blobfs.control.messages import (
     DescribeRequest,
     Description,
     Failure,
+    HeedSettingsRequest,
     MountStatus,
     Reply,
     Request,
+    SettingsHeeded,
     StatusReply,
     StatusRequest,
     SyncReply,
@@ -50,6 +52,14 @@ class Control(Protocol):
         ...
 
     def describe(self) -> Description: ...
+
+    async def heed_settings(self) -> None:
+        """Look at the settings of the volume, and heed them from now on.
+
+        Raises:
+            BlobfsError: they cannot be read.
+        """
+        ...
 
     async def unmount(self) -> None:
         """Detach the mount, unless it is busy.
@@ -127,6 +137,9 @@ async def _reply(request: Request, control: Control) -> Reply:
         return control.sync(request.upto)
     if isinstance(request, DescribeRequest):
         return control.describe()
+    if isinstance(request, HeedSettingsRequest):
+        await control.heed_settings()
+        return SettingsHeeded()
     await control.unmount()
     return Unmounted()
 

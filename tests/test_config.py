@@ -11,6 +11,7 @@ from blobfs.config import (
     SETTINGS,
     MountSettings,
     choose_settings,
+    choose_volume_settings,
     decode_settings,
     encode_settings,
     parse_duration_s,
@@ -153,3 +154,42 @@ def test_settings_survive_the_way_to_the_daemon() -> None:
     settings = settings_for("az://c/ü", "i", PLACE, chosen, {})
     assert settings.umask == 0o077
     assert decode_settings(encode_settings(settings)) == settings
+
+
+class TestSettingsOfAVolume:
+    def test_what_is_not_given_is_not_set(self) -> None:
+        """Who sets one would change the other."""
+        assert choose_volume_settings({"quota": None, "trash-time": None}) == {}
+        assert choose_volume_settings({"quota": "5GiB"}) == {"quota_bytes": 5 * 2**30}
+        assert choose_volume_settings({"trash-time": "0"}) == {"trash_s": 0}
+
+    @pytest.mark.parametrize(
+        ("text", "quota_bytes"),
+        [("none", None), (" NONE ", None), ("1MiB", 2**20), ("4096P", 2**62), ("2TB", 2 * 10**12)],
+    )
+    def test_quotas(self, text: str, quota_bytes: int | None) -> None:
+        """A limit would be another one than what was written."""
+        assert choose_volume_settings({"quota": text}) == {"quota_bytes": quota_bytes}
+
+    @pytest.mark.parametrize(
+        ("text", "trash_s"), [("7d", 604_800), ("1h", 3600), ("1500ms", 2), ("0.1s", 1)]
+    )
+    def test_trash_times(self, text: str, trash_s: int) -> None:
+        """What was to be kept would be gone too early."""
+        assert choose_volume_settings({"trash-time": text}) == {"trash_s": trash_s}
+
+    @pytest.mark.parametrize(
+        ("flag", "text"),
+        [
+            ("quota", "1000"),
+            ("quota", "5000P"),
+            ("quota", "much"),
+            ("trash-time", "-1"),
+            ("trash-time", "36501d"),
+            ("trash-time", "none"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, flag: str, text: str) -> None:
+        """A slip would become a limit that nobody can live with, or none."""
+        with pytest.raises(UsageError, match=f"^--{flag}: "):
+            choose_volume_settings({flag: text})

@@ -66,6 +66,8 @@ def _details(mount: MountStatus) -> Iterator[tuple[str, str]]:
         yield "", f"end it with: blobfs unmount --force {mount.mountpoint}"
     if mount.seq:
         yield from _wrapped("volume", _volume(mount.seq, mount.last_commit))
+    if mount.quota is not None and mount.quota.limit_bytes is not None:
+        yield "quota", _use(mount.quota.used_bytes, mount.quota.limit_bytes)
     if mount.cache is not None:
         yield "cache", _cache(mount.cache)
     if mount.store is not None:
@@ -117,9 +119,13 @@ def _state(mount: MountStatus) -> str:
 
 
 def _cache(cache: CacheStatus) -> str:
-    percent = 100 * cache.bytes / cache.limit_bytes if cache.limit_bytes else 0
-    used = f"{size(cache.bytes)} of {size(cache.limit_bytes)} ({percent:.0f} %)"
+    used = _use(cache.bytes, cache.limit_bytes)
     return f"{used}, {cache.hits} hits, {cache.misses} misses"
+
+
+def _use(used_bytes: int, limit_bytes: int) -> str:
+    percent = 100 * used_bytes / limit_bytes if limit_bytes else 0
+    return f"{size(used_bytes)} of {size(limit_bytes)} ({percent:.0f} %)"
 
 
 def _store(store: StoreStatus) -> Iterator[tuple[str, str]]:

@@ -16,9 +16,11 @@ from blobfs.control.messages import (
     DescribeRequest,
     Description,
     Failure,
+    HeedSettingsRequest,
     MountStatus,
     Reply,
     Request,
+    SettingsHeeded,
     State,
     StatusReply,
     StatusRequest,
@@ -37,7 +39,10 @@ from blobfs.errors import BlobfsError, NotFound, Unreachable, Unsupported
 STATUS_WITHIN_S = 2.0
 _UNMOUNT_WITHIN_S = 8.0
 
-T = TypeVar("T", Description, SyncReply, Unmounted)
+_LOOK_WITHIN_S = 10.0
+"""For a request to the store, where that answers at all."""
+
+T = TypeVar("T", Description, SettingsHeeded, SyncReply, Unmounted)
 
 
 def mount_statuses(
@@ -97,6 +102,18 @@ def request_sync(runtime: Path, mount: Registration, upto: int | None = None) ->
     """
     reply = ask(runtime, mount.mountpoint, SyncRequest(upto=upto), STATUS_WITHIN_S)
     return _expect(reply, SyncReply)
+
+
+def request_heed_settings(runtime: Path, mount: Registration) -> None:
+    """Ask the daemon to look at the settings of its volume, and to heed them.
+
+    Raises:
+        Unreachable: the daemon does not answer, or has no answer of the store.
+        NotFound: the daemon has ended.
+        BlobfsError: what the daemon met.
+    """
+    reply = ask(runtime, mount.mountpoint, HeedSettingsRequest(), _LOOK_WITHIN_S)
+    _expect(reply, SettingsHeeded)
 
 
 def ask(runtime: Path, mountpoint: str, request: Request, within_s: float) -> Reply:

@@ -107,6 +107,15 @@ class CommitStatus(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class QuotaStatus(msgspec.Struct, frozen=True):
+    """How large the volume is, and may be."""
+
+    used_bytes: int
+    """By the sizes of its files, once everything is saved."""
+    limit_bytes: int | None = None
+    """None: there is no limit."""
+
+
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """What the file system of one mount measures of itself."""
 
@@ -119,6 +128,7 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     unsaved: UnsavedStatus
     safe: bool
     seq: int
+    quota: QuotaStatus
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
 
@@ -146,6 +156,7 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The newest commit of the volume that is shown; 0: nothing was ever committed."""
     safe: bool | None = None
     """Whether everything is in the bucket; None: nobody knows."""
+    quota: QuotaStatus | None = None
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     """Why nothing can be written, where nobody asked for `--read-only`."""
@@ -190,6 +201,10 @@ class SyncRequest(_Message, frozen=True, tag="sync"):
     upto: int | None = None
 
 
+class HeedSettingsRequest(_Message, frozen=True, tag="heed_settings"):
+    """Asks to look at the settings of the volume, and to heed them from now on."""
+
+
 class DescribeRequest(_Message, frozen=True, tag="describe"):
     """Asks what is mounted, and how one gets at it: the answer is a `Description`."""
 
@@ -221,6 +236,10 @@ class Description(_Message, frozen=True, kw_only=True, tag="description"):
     tree: TreeStatus
 
 
+class SettingsHeeded(_Message, frozen=True, tag="settings_heeded"):
+    """The mount knows the settings that its volume has now."""
+
+
 class Unmounted(_Message, frozen=True, tag="unmounted"):
     """The mount is gone; the daemon is about to end."""
 
@@ -240,8 +259,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     """Why nothing can be written, where nobody asked for `--read-only`."""
 
 
-Request = StatusRequest | SyncRequest | UnmountRequest | DescribeRequest
-Reply = StatusReply | SyncReply | Unmounted | Description | Failure
+Request = StatusRequest | SyncRequest | UnmountRequest | DescribeRequest | HeedSettingsRequest
+Reply = StatusReply | SyncReply | Unmounted | Description | SettingsHeeded | Failure
 StartReport = Ready | Failure
 
 

@@ -54,5 +54,5 @@ async def create_volume(
 def _taken(bucket: Bucket, found: Volume) -> AlreadyExists:
     return AlreadyExists(
         f"there is a volume already. store={bucket.store.url} id={found.info.id.hex()}",
-        hint="mount it; its settings were chosen when it was made, and stay",
+        hint="mount it, or change its quota or trash time with `blobfs settings`",
     )

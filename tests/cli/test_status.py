@@ -48,11 +48,12 @@ def test_a_mount_in_words(home: Home, mounted: int) -> None:
     """The user would not see what is mounted."""
     shown = status(home)
     assert shown.exit_code == 0
-    first, second, third, fourth, *_ = shown.output.splitlines()
+    first, second, third, fourth, fifth, *_ = shown.output.splitlines()
     assert first == f"{home.mountpoint}  s3://bucket (read-only)"
     assert second.endswith(f"pid {mounted}")
     assert third == "  volume    commit 5"
-    assert fourth == "  cache     10 B of 100 B (10 %), 3 hits, 4 misses"
+    assert fourth == "  quota     50 B of 200 B (25 %)"
+    assert fifth == "  cache     10 B of 100 B (10 %), 3 hits, 4 misses"
 
 
 def test_a_mount_for_programs(home: Home, mounted: int) -> None:

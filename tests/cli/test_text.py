@@ -12,6 +12,7 @@ from blobfs.control.messages import (
     MountStatus,
     OddKey,
     OddKeys,
+    QuotaStatus,
     StoreStatus,
     UnsavedStatus,
 )
@@ -47,6 +48,15 @@ def test_all_is_well() -> None:
         "  traffic   3.0 MiB fetched",
         "  memory    80.0 MiB, open files: 2",
     ]
+
+
+def test_a_quota_is_shown_where_there_is_one() -> None:
+    """Users would meet it before they hear of it."""
+    assert "quota" not in shown(quota=QuotaStatus(used_bytes=5))
+    assert "  quota     1.5 GiB of 10.0 GiB (15 %)" in shown(
+        quota=QuotaStatus(used_bytes=3 * 2**29, limit_bytes=10 * 2**30)
+    )
+    assert "  quota     5 B of 0 B (0 %)" in shown(quota=QuotaStatus(5, 0))
 
 
 def test_what_is_not_well_is_said() -> None:

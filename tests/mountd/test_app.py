@@ -11,11 +11,17 @@ import trio
 import trio.testing
 
 from blobfs.config import MountSettings
-from blobfs.control.client import mount_statuses, request_description, request_unmount
+from blobfs.control.client import (
+    mount_statuses,
+    request_description,
+    request_heed_settings,
+    request_unmount,
+)
 from blobfs.control.messages import (
     CacheStatus,
     Gauges,
     ListingsStatus,
+    QuotaStatus,
     StoreStatus,
     SyncReply,
     TreeStatus,
@@ -36,6 +42,7 @@ GAUGES = Gauges(
     unsaved=UnsavedStatus(files=2, bytes=300),
     safe=False,
     seq=5,
+    quota=QuotaStatus(used_bytes=9, limit_bytes=100),
 )
 TREE = TreeStatus(seq=5, chain="c1", inodes=3, content_bytes=9, dirents_digest="d1")
 
@@ -47,6 +54,7 @@ class FakeFileSystem:
         self.detached = trio.Event()
         self.taken_down = False
         self.read_only_reason: str | None = None
+        self.heeded = 0
 
     def gauges(self) -> Gauges:
         return msgspec.structs.replace(GAUGES, read_only_reason=self.read_only_reason)
@@ -56,6 +64,9 @@ class FakeFileSystem:
 
     def tree(self) -> TreeStatus:
         return TREE
+
+    async def heed_settings(self) -> None:
+        self.heeded += 1
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         mounted()
@@ -103,6 +114,7 @@ async def test_status_comes_from_the_file_system(
     assert found.mountpoint == str(home.mountpoint)
     assert (found.source, found.state, found.pid) == ("s3://bucket", "mounted", os.getpid())
     assert (found.cache, found.store, found.fuse) == (GAUGES.cache, GAUGES.store, GAUGES.fuse)
+    assert found.quota == GAUGES.quota
     assert found.uptime_s is not None
     assert (found.memory_bytes or 0) > 1 << 20
     assert found.problem is None
@@ -119,6 +131,17 @@ async def test_the_mount_says_how_to_get_at_its_bucket(
     assert (told.source, told.region, told.profile) == ("s3://bucket", "here", "mine")
     assert told.state_dir == str(home.settings().state_dir)
     assert told.tree == TREE
+
+
+async def test_the_mount_heeds_new_settings_when_it_is_told(
+    home: Home, file_system: FakeFileSystem
+) -> None:
+    """Who raised the quota would have to unmount, or to wait."""
+    async with running(home, file_system):
+        (mount,) = registrations(home.runtime)
+        await trio.to_thread.run_sync(request_heed_settings, home.runtime, mount)
+        file_system.detached.set()
+    assert file_system.heeded == 1
 
 
 async def test_a_mount_that_cannot_be_written_says_why_at_once(

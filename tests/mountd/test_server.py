@@ -15,8 +15,10 @@ from blobfs.control.messages import (
     DescribeRequest,
     Description,
     Failure,
+    HeedSettingsRequest,
     MountStatus,
     Reply,
+    SettingsHeeded,
     StatusReply,
     StatusRequest,
     SyncReply,
@@ -28,7 +30,7 @@ from blobfs.control.messages import (
     decode_reply,
     encode,
 )
-from blobfs.errors import InUse
+from blobfs.errors import InUse, Unreachable
 from mountd.server import serve_control
 from tests.mountd.home import Home
 
@@ -46,9 +48,13 @@ class FakeControl:
     """Answers as it was told to."""
 
     def __init__(
-        self, unmount: Callable[[], None] = lambda: None, status: MountStatus = STATUS
+        self,
+        unmount: Callable[[], None] = lambda: None,
+        status: MountStatus = STATUS,
+        heed: Callable[[], None] = lambda: None,
     ) -> None:
         self._unmount = unmount
+        self._heed = heed
         self._status = status
 
     def status(self) -> MountStatus:
@@ -60,6 +66,9 @@ class FakeControl:
 
     def describe(self) -> Description:
         return DESCRIPTION
+
+    async def heed_settings(self) -> None:
+        self._heed()
 
     async def unmount(self) -> None:
         self._unmount()
@@ -129,6 +138,25 @@ async def test_what_is_mounted_and_how_can_be_asked(home: Home) -> None:
     """`blobfs check ~/data` could not open the bucket behind it."""
     async with talking(home, FakeControl()) as client:
         assert await say(client, encode(DescribeRequest())) == DESCRIPTION
+
+
+async def test_settings_are_heeded_when_somebody_asks(home: Home) -> None:
+    """Who raised a quota would have to wait for the next look."""
+    heeded: list[bool] = []
+    async with talking(home, FakeControl(heed=lambda: heeded.append(True))) as client:
+        assert await say(client, encode(HeedSettingsRequest())) == SettingsHeeded()
+    assert heeded == [True]
+
+
+async def test_settings_that_cannot_be_read_are_not_heeded(home: Home) -> None:
+    """`blobfs settings` would claim what is not so."""
+
+    def unplugged() -> None:
+        raise Unreachable("no answer")
+
+    async with talking(home, FakeControl(heed=unplugged)) as client:
+        expected = Failure(message="no answer", exit_code=Unreachable.exit_code)
+        assert await say(client, encode(HeedSettingsRequest())) == expected
 
 
 async def test_a_busy_mount_says_why(home: Home) -> None:

@@ -33,6 +33,7 @@ from blobfs.control.messages import (
     CacheStatus,
     Gauges,
     ListingsStatus,
+    QuotaStatus,
     StoreStatus,
     SyncReply,
     TreeStatus,
@@ -51,6 +52,7 @@ GAUGES = Gauges(
     unsaved=UnsavedStatus(),
     safe=True,
     seq=5,
+    quota=QuotaStatus(used_bytes=50, limit_bytes=200),
 )
 STUCK_GAUGES = msgspec.structs.replace(
     GAUGES,
@@ -106,6 +108,10 @@ class TinyFileSystem:
 
     def tree(self) -> TreeStatus:
         return TreeStatus(seq=5, chain="c1", inodes=3, content_bytes=9, dirents_digest="d1")
+
+    async def heed_settings(self) -> None:
+        if self._mode == "unsaved":
+            raise AccessDenied("the store refused us")
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         await getattr(self, "_" + self._mode)(mounted)

@@ -1,0 +1,81 @@
+"""`blobfs settings`, and `init` with settings, on a folder that plays the bucket."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from blobfs.cli.main import main
+from blobfs.formats.head import VolumeSettings, decode_head
+from tests.mountd.home import Home
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bucket(home: Home) -> Path:
+    folder = home.root / "bucket"
+    folder.mkdir()
+    return folder
+
+
+def call(home: Home, *arguments: object) -> Result:
+    return CliRunner().invoke(
+        main, [*map(str, arguments)], env=home.environ, prog_name="blobfs", terminal_width=80
+    )
+
+
+def settings_in(bucket: Path) -> VolumeSettings:
+    """Return what lies in the bucket, past all that is tested here."""
+    return decode_head((bucket / ".blobfs" / "head").read_bytes(), key="head").settings
+
+
+def test_they_are_shown_and_changed(home: Home, bucket: Path) -> None:
+    """Nobody could set a limit, nor see whether there is one."""
+    source = f"file://{bucket}"
+    assert call(home, "init", source).exit_code == 0
+    assert call(home, "settings", source).output.splitlines() == [
+        "quota       none",
+        "trash time  30 d 0 h",
+    ]
+    changed = call(home, "settings", source, "--quota", "1.5GiB", "--trash-time", "7d")
+    assert changed.output.splitlines() == ["quota       1.5 GiB", "trash time  7 d 0 h"]
+    assert settings_in(bucket) == VolumeSettings(quota_bytes=3 * 2**29, trash_s=7 * 86_400)
+    only_one = call(home, "settings", source, "--quota", "none", "--json")
+    assert json.loads(only_one.output) == {
+        "source": source,
+        "quota_bytes": None,
+        "trash_s": 7 * 86_400,
+    }
+
+
+def test_a_new_volume_has_those_that_were_asked_for(home: Home, bucket: Path) -> None:
+    """The first files would be written without the limit."""
+    made = call(home, "init", f"file://{bucket}", "--quota", "10GiB", "--trash-time", "0")
+    assert made.output.splitlines()[2:5] == [
+        "  compression  zstd",
+        "  quota        10GiB",
+        "  trash time   0",
+    ]
+    assert settings_in(bucket) == VolumeSettings(quota_bytes=10 * 2**30, trash_s=0)
+
+
+@pytest.mark.parametrize("arguments", [("--quota", "1000"), ("--trash-time", "soon")])
+def test_a_slip_changes_nothing(home: Home, bucket: Path, arguments: tuple[str, str]) -> None:
+    """A volume would be made, or limited, before the mistake is found."""
+    source = f"file://{bucket}"
+    for command in ("init", "settings"):
+        refused = call(home, command, source, *arguments)
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith(f"blobfs: {arguments[0]}: ")
+    assert list(bucket.iterdir()) == []
+
+
+def test_without_a_volume_it_says_what_to_do(home: Home, bucket: Path) -> None:
+    """A slip in the name of the bucket would look like a fault, or write into it."""
+    missing = call(home, "settings", f"file://{bucket}", "--quota", "1GiB")
+    assert missing.exit_code == 3
+    assert "there is no volume" in missing.stderr
+    assert "`blobfs init` makes one" in missing.stderr
+    assert list(bucket.iterdir()) == []
