@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,11 +11,13 @@ from blobfs.cli.status import locate_mount, require_mount
 from blobfs.cli.text import unsaved_words
 from blobfs.control.client import mount_statuses, request_unmount
 from blobfs.control.mounts import FILE_SYSTEM_TYPE, detach, find_mount
-from blobfs.control.processes import holders, wait_ended
+from blobfs.control.processes import Holder, holders, seen_elsewhere, wait_ended
 from blobfs.control.registry import Registration, forget
 from blobfs.errors import BlobfsError, InUse, Unreachable
 from blobfs.folders import known_runtime
 
+_ENDS_SOON_S = 2.0
+"""Usually; then it is time to ask what keeps it."""
 _ENDS_WITHIN_S = 15.0
 _POLITE_S = 3.0
 _KILLED_WITHIN_S = 2.0
@@ -59,6 +62,7 @@ def command(mountpoint: str, force: bool) -> None:
 
 
 def _end_politely(runtime: Path, mount: Registration) -> None:
+    found = find_mount(mount.mountpoint)
     try:
         request_unmount(runtime, mount)
     except Unreachable as error:
@@ -70,11 +74,19 @@ def _end_politely(runtime: Path, mount: Registration) -> None:
         elif not _is_ours(mount.mountpoint):  # gone already, but somebody still has it in sight
             error.hint = f"end it with: blobfs unmount --force {mount.mountpoint}"
         raise
-    if not wait_ended(mount.pid, mount.process_started, _ENDS_WITHIN_S):
-        raise Unreachable(
-            f"the mount is gone, but its daemon has not ended. pid={mount.pid}",
-            hint=f"end it with: blobfs unmount --force {mount.mountpoint}",
-        )
+    if not wait_ended(mount.pid, mount.process_started, _ENDS_SOON_S):
+        others = seen_elsewhere(found.device) if found is not None else []
+        if others:
+            raise InUse(
+                f"the mount is gone here, and others still see it: {_named(others)}",
+                hint=f"it ends with the last of them, or with: blobfs unmount --force "
+                f"{mount.mountpoint}",
+            )
+        if not wait_ended(mount.pid, mount.process_started, _ENDS_WITHIN_S):
+            raise Unreachable(
+                f"the mount is gone, but its daemon has not ended. pid={mount.pid}",
+                hint=f"end it with: blobfs unmount --force {mount.mountpoint}",
+            )
     _clear_dead(runtime, mount)
 
 
@@ -102,6 +114,10 @@ def _who_holds(mountpoint: str) -> str:
     found = holders(mountpoint)
     if not found:
         return "a program of another user holds it; --force unmounts all the same"
+    return f"held by {_named(found)}; close them, or use --force"
+
+
+def _named(found: Sequence[Holder]) -> str:
     named = ", ".join(f"{holder.name} ({holder.pid})" for holder in found[:_MOST_NAMED])
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return f"held by {named}{more}; close them, or use --force"
+    return named + more

@@ -25,12 +25,23 @@ class Mounted:
     mountpoint: str
     kind: str
     source: str
+    device: str
+    """What the kernel calls the file system, wherever it is mounted: `0:40`."""
+
+
+def read_mounts(table: Path = Path("/proc/self/mountinfo")) -> list[Mounted]:
+    """Return all rows of a mount table; on one mountpoint, the uppermost is the last.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return [_parse_row(line) for line in table.read_text(errors="surrogateescape").splitlines()]
 
 
 def find_mount(mountpoint: str, table: Path = Path("/proc/self/mountinfo")) -> Mounted | None:
     """Return what is mounted on exactly `mountpoint`; with several on it, the uppermost."""
-    rows = [_parse_row(line) for line in table.read_text(errors="surrogateescape").splitlines()]
-    return next((row for row in reversed(rows) if row.mountpoint == mountpoint), None)
+    rows = reversed(read_mounts(table))
+    return next((row for row in rows if row.mountpoint == mountpoint), None)
 
 
 def detach(mountpoint: str, *, lazy: bool = False) -> None:
@@ -73,8 +84,9 @@ def detach_tool() -> str:
 def _parse_row(line: str) -> Mounted:
     # proc(5): 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
     left, _, right = line.partition(" - ")
+    fields = left.split(" ")
     kind, source = right.split(" ")[:2]
-    return Mounted(_unescape(left.split(" ")[4]), kind, _unescape(source))
+    return Mounted(_unescape(fields[4]), kind, _unescape(source), fields[2])
 
 
 def _unescape(field: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from blobfs.control.mounts import read_mounts
 from blobfs.folders import contains
 
 _PROC = Path("/proc")
@@ -83,6 +84,33 @@ def holders(mountpoint: str) -> list[Holder]:
         for pid in pids
         if any(contains(mountpoint, path) for path in _used_paths(_PROC / str(pid)))
     ]
+
+
+def seen_elsewhere(device: str) -> list[Holder]:
+    """Return the processes that we may look at and that still see the file system `device`, in
+    mount namespaces of their own: containers and services that were started while it was mounted.
+    """
+    seen: dict[str, bool] = {_namespace("self"): False}
+    found = []
+    for pid in sorted(int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()):
+        namespace = _namespace(str(pid))
+        if namespace not in seen:
+            seen[namespace] = _sees(pid, device)
+        if seen[namespace]:
+            found.append(Holder(pid, _name(pid)))
+    return found
+
+
+def _namespace(process: str) -> str:
+    """Return what a process's mount namespace is called; empty if it is not ours to look at."""
+    return next(_links(_PROC / process / "ns" / "mnt"), "")
+
+
+def _sees(pid: int, device: str) -> bool:
+    try:
+        return any(row.device == device for row in read_mounts(_PROC / str(pid) / "mountinfo"))
+    except OSError:
+        return False
 
 
 def _used_paths(process: Path) -> Iterator[str]:

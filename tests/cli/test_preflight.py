@@ -21,7 +21,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> Table:
     monkeypatch.setattr(preflight, "find_mount", rows.get)
 
     def add(mountpoint: str, kind: str) -> None:
-        rows[mountpoint] = Mounted(mountpoint, kind, "s3://old")
+        rows[mountpoint] = Mounted(mountpoint, kind, "s3://old", "0:1")
 
     return add
 

@@ -129,8 +129,35 @@ def test_unmounted_by_other_means(home: Home, mount: Mount) -> None:
     assert home.leftovers() == []
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a mount namespace")
+def test_a_mount_that_others_still_see(
+    home: Home, mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs a container would wait, and not learn that it is what keeps the daemon."""
+    monkeypatch.setattr(unmount, "_ENDS_SOON_S", 0.1)
+    pid = mount("real")
+    others = ["unshare", "--mount", "--propagation", "private"]
+    with subprocess.Popen(
+        [*others, "sh", "-c", "echo; read _"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()  # it has its namespace
+        refused = call(home, home.mountpoint)
+        assert refused.exit_code == 6
+        first, second = refused.stderr.splitlines()
+        assert f"others still see it: sh ({other.pid})" in first
+        assert second.endswith(f"with: blobfs unmount --force {home.mountpoint}")
+        other.communicate(b"\n")
+    handle = os.pidfd_open(pid)
+    os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOWAIT)  # it ends by itself now
+    os.close(handle)
+    assert home.leftovers() == []
+
+
 def test_a_daemon_that_outlives_its_mount(home: Home, mount: Mount) -> None:
-    """A mount that another container still sees would leave nothing to do but to guess."""
+    """A mount that hangs at its end would leave nothing to do but to guess."""
     mount("plain")
     refused = call(home, home.mountpoint)
     assert refused.exit_code == 8

@@ -29,13 +29,13 @@ def tool(folder: Path, script: str) -> None:
 
 def test_names_are_unescaped(table: Path) -> None:
     """A mount with a blank in its name could not be unmounted."""
-    expected = Mounted("/home/u/da ta", "fuse.blobfs", "s3://b\\x")
+    expected = Mounted("/home/u/da ta", "fuse.blobfs", "s3://b\\x", "0:40")
     assert find_mount("/home/u/da ta", table) == expected
 
 
 def test_the_uppermost_counts(table: Path) -> None:
     """A mount on top of another would be taken for the one below."""
-    assert find_mount("/m", table) == Mounted("/m", "fuse.blobfs", "az://c")
+    assert find_mount("/m", table) == Mounted("/m", "fuse.blobfs", "az://c", "0:42")
 
 
 def test_only_a_mountpoint_itself_is_one(table: Path) -> None:
