@@ -7,7 +7,8 @@
 # running. STRESS_S: seconds for each stressor. KILLS: how many daemons are killed, and how often the
 # power is cut. MODELS: how many lives of a client. EXAMPLES: how many for each test that fuzzes.
 #
-# What was printed stays in build/soak/. Exits 1 when something failed or is not installed.
+# What was printed and logged stays in build/soak/, and a bucket that was read otherwise than it was
+# written where it is. Exits 1 when something failed or is not installed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -28,6 +29,7 @@ logs=$PWD/build/soak
 place=$(mktemp -d "${TMPDIR:-/tmp}/blobfs-soak-XXXXXX")
 mount=$place/mount
 failed=0
+kept=
 
 say() { printf '%s\n' "$*"; }
 
@@ -54,7 +56,7 @@ clean_up() {
     for machine in writer reader; do
         as_machine "$machine" unmount --force "$mount" >/dev/null 2>&1 || true
     done
-    if ! mountpoint -q "$mount"; then
+    if [ -z "$kept" ] && ! mountpoint -q "$mount"; then
         rm -rf "$place"
     fi
 }
@@ -77,7 +79,12 @@ on_a_mount() { # on_a_mount PART: run it, save, compare with what another machin
     as_machine reader mount "file://$place/bucket" "$mount" --read-only
     digests >"$logs/$1.read"
     as_machine reader unmount "$mount"
-    cmp "$logs/$1.written" "$logs/$1.read" || fail "$1: another machine reads something else"
+    for machine in writer reader; do
+        cp "$place/$machine"/state/blobfs/*/daemon.log "$logs/$1.$machine.log"
+    done
+    cmp "$logs/$1.written" "$logs/$1.read" && return
+    kept=$place
+    fail "$1: another machine reads something else. What it read lies in $place"
 }
 
 fio_part() {

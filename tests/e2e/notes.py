@@ -33,15 +33,18 @@ class Notes:
     begun: Operation | None
     """What was under way when it was cut off: it happened or it did not."""
 
-    def trees(self, before: Tree) -> list[Tree]:
-        """Return the tree as it was before all of it, after each operation, and what it may be
-        after the one that was under way.
+    def trees(self, before: Tree, kept: int) -> list[Tree]:
+        """Return what a tree may be that was `before` all of it: the first `kept` operations
+        happened, those behind them up to any one, which may be torn.
         """
-        trees = [dict(before)]
-        for operation in self.done:
-            trees.append(dict(trees[-1]))
-            worker.apply(trees[-1], operation)
-        return trees if self.begun is None else trees + worker.outcomes(trees[-1], self.begun)
+        tree = dict(before)
+        for operation in self.done[:kept]:
+            worker.apply(tree, operation)
+        trees = [dict(tree)]
+        for operation in (*self.done[kept:], *([self.begun] if self.begun else [])):
+            trees += worker.outcomes(tree, operation)
+            worker.apply(tree, operation)
+        return trees
 
     @property
     def synced(self) -> int:
@@ -73,6 +76,11 @@ def difference(found: Tree, expected: Tree) -> dict[str, str]:
         for path in sorted(found.keys() | expected.keys())
         if found.get(path, b"absent") != expected.get(path, b"absent")
     }
+
+
+def explain(found: Tree, trees: list[Tree]) -> dict[str, str]:
+    """Say what is not as in the one of `trees` that is nearest."""
+    return min((difference(found, tree) for tree in trees), key=len)
 
 
 def _words(tree: Tree, path: str) -> str:

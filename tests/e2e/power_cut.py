@@ -1,10 +1,11 @@
 """Cut the power of a state directory again and again, and see what is there after each boot.
 
-    unshare --mount python -m tests.e2e.power_cut FOLDER CUTS SEED
+    unshare --mount python -m tests.e2e.power_cut FOLDER CUTS SEED SOURCE [MOUNT-OPTION]...
 
-Run as root, in mounts of its own: they end with it. The state directory lies on ext4 in a loop
-device, which forgets whatever was not flushed when it is shut down. Each boot has an id of its
-own, as the kernel gives it, because a journal trusts the page cache of its own boot.
+Credentials come from the environment. Run as root, in mounts of its own: they end with it. The
+state directory lies on ext4 in a loop device, which forgets whatever was not flushed when it is
+shut down. Each boot has an id of its own, as the kernel gives it, because a journal trusts the page
+cache of its own boot.
 """
 
 import fcntl
@@ -15,13 +16,16 @@ import sys
 import time
 from pathlib import Path
 
+from blobfs.control.mounts import FILE_SYSTEM_TYPE, read_mounts
+from tests.e2e.buckets import Bucket
 from tests.e2e.cli import Home
-from tests.e2e.notes import Notes, difference, read_notes, working
+from tests.e2e.notes import Notes, difference, explain, read_notes, working
 from tests.e2e.worker import Tree, scan
 
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 """EXT4_IOC_SHUTDOWN, and its flag: nothing more reaches the disk, not even ext4's journal."""
 DISK_BYTES = 512 * 1024 * 1024
+CREDENTIALS = ("AZURE_STORAGE_CONNECTION_STRING", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -31,6 +35,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.image, self.disk, self._id = folder / "image", folder / "disk", folder / "boot-id"
         self._boots = 0
+        _let_go_of_others()
         self.disk.mkdir()
         with self.image.open("wb") as file:
             file.truncate(DISK_BYTES)
@@ -56,19 +61,18 @@ class Machine:
 class User:
     """Somebody who works on a machine whose power goes off."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.machine = Machine(folder)
-        self.home = Home(folder / "here", {})
+        self.home = Home(folder / "here", bucket.variables)
         self.mountpoint = self.home.root / "mountpoint"
         self.mountpoint.mkdir(parents=True)
-        self.bucket = folder / "bucket"
-        self.bucket.mkdir()
+        self.bucket = bucket
         self.tree: Tree = {}
 
     def mount(self) -> None:
         self.machine.boot()
         options = ("--state-dir", self.machine.disk / "state", "--settle", "0.1s")
-        self.home.run("mount", f"file://{self.bucket}", self.mountpoint, *options)
+        self.home.run("mount", self.bucket.source, self.mountpoint, *options, *self.bucket.options)
 
     def work_until_cut(self, notes: Path, seed: int, work_s: float) -> Notes:
         with working(self.mountpoint, notes, seed):
@@ -81,14 +85,14 @@ class User:
 
     def look(self, told: Notes) -> None:
         """See that all that was synced is there, and nothing that never was."""
-        found, trees = scan(self.mountpoint), told.trees(self.tree)[told.synced :]
-        assert found in trees, difference(found, trees[0])
+        found, trees = scan(self.mountpoint), told.trees(self.tree, told.synced)
+        assert found in trees, explain(found, trees)
         self.tree = found
 
 
-def main(folder: Path, cuts: int, seed: int) -> None:
+def main(folder: Path, cuts: int, seed: int, bucket: Bucket) -> None:
     chance = random.Random(seed)
-    user = User(folder)
+    user = User(folder, bucket)
     told = Notes([], None)
     for number in range(cuts):
         user.mount()
@@ -100,10 +104,17 @@ def main(folder: Path, cuts: int, seed: int) -> None:
     user.home.run("sync", user.mountpoint)
     assert user.home.status()["unsaved"]["damaged"] == []
     user.home.run("unmount", user.mountpoint)
-    elsewhere = Home(folder / "elsewhere", {})
+    elsewhere = Home(folder / "elsewhere", bucket.variables)
     elsewhere.root.mkdir()
-    with elsewhere.mounted(f"file://{user.bucket}") as other:
+    with elsewhere.mounted(bucket.source, *bucket.options) as other:
         assert difference(scan(other), user.tree) == {}
+
+
+def _let_go_of_others() -> None:
+    """Forget the mounts of blobfs that this namespace began with: it would keep their daemons."""
+    for row in read_mounts():
+        if row.kind == FILE_SYSTEM_TYPE:
+            _run("umount", "--lazy", row.mountpoint)
 
 
 def _run(*command: str) -> None:
@@ -111,4 +122,6 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    place, cuts, seed, source, *options = sys.argv[1:]
+    credentials = {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
+    main(Path(place), int(cuts), int(seed), Bucket(source, tuple(options), credentials))

@@ -7,19 +7,29 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.mount, pytest.mark.slow]
+from tests.e2e.buckets import make_bucket
 
-CUTS = int(os.environ.get("BLOBFS_SOAK_CUTS", "4"))
+pytestmark = [pytest.mark.mount, pytest.mark.server, pytest.mark.slow]
+
+CUTS = os.environ.get("BLOBFS_SOAK_CUTS")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount and shut down a file system")
 @pytest.mark.skipif(
     not Path("/dev/loop-control").exists(), reason="this machine has no loop devices"
 )
-def test_nothing_synced_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "cuts"), [("folder", 4), ("azure", 2)])
+def test_nothing_synced_is_lost(
+    tmp_path: Path, kind: str, cuts: int, request: pytest.FixtureRequest
+) -> None:
     """A database would be broken, or hold zeros, when the lights come on again."""
-    program = [sys.executable, "-m", "tests.e2e.power_cut", tmp_path, str(CUTS), "1"]
+    bucket = make_bucket(kind, tmp_path, request)
+    program = [sys.executable, "-m", "tests.e2e.power_cut", tmp_path, CUTS or str(cuts), "1"]
     done = subprocess.run(
-        ["unshare", "--mount", *program], capture_output=True, text=True, check=False
+        ["unshare", "--mount", *program, bucket.source, *bucket.options],
+        env={**os.environ, **bucket.variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

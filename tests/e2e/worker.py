@@ -86,7 +86,8 @@ def apply(tree: Tree, operation: Operation) -> None:
 def outcomes(tree: Tree, operation: Operation) -> list[Tree]:
     """Return what a tree may be when it is not known whether an operation happened.
 
-    A kernel may cut a write into several requests, between two pages.
+    A kernel may cut a write into several requests, between two pages, and a kill or a power cut
+    come between them.
     """
     trees = [dict(tree)]
     match operation:
