@@ -2,7 +2,7 @@
 
 Concurrency: one nursery holds the mount's tasks. It ends when the mount is detached, by
 `blobfs unmount` or by anybody else, and is cancelled by SIGTERM, SIGINT and SIGHUP. Either way
-everything is taken down in the reverse order of its making.
+everything is taken down in the reverse order of its making, and that has a bound (`ending`).
 """
 
 import gc
@@ -32,6 +32,7 @@ from blobfs.control.processes import own_memory_bytes, started_at
 from blobfs.control.registry import Claim, Registration, claim
 from blobfs.env import Env
 from blobfs.errors import Unreachable
+from mountd.ending import Ending
 from mountd.server import serve_control
 
 log = logging.getLogger("mountd.app")
@@ -96,12 +97,16 @@ async def run(
     Raises:
         BlobfsError: it could not be started, perhaps inside an exception group.
     """
-    app = _App(settings, ready, env or Env())
-    with trio.open_signal_receiver(*_ENDING) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            await app.serve(open_file_system, nursery)
-            nursery.cancel_scope.cancel()
+    ending = Ending()
+    app = _App(settings, ready, env or Env(), ending)
+    try:
+        with trio.open_signal_receiver(*_ENDING) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, ending)
+                await app.serve(open_file_system, nursery)
+                nursery.cancel_scope.cancel()
+    finally:
+        ending.over()
     log.info("ended. mountpoint=%s", settings.mountpoint)
 
 
@@ -110,6 +115,7 @@ class _App:
     settings: MountSettings
     ready: Ready
     env: Env
+    ending: Ending
 
     async def serve(self, open_file_system: OpenFileSystem, nursery: trio.Nursery) -> None:
         with trio.move_on_after(START_WITHIN_S) as start, ExitStack() as held:
@@ -121,7 +127,10 @@ class _App:
                     start.deadline = math.inf
                     self._open_for_business(claimed, file_system, nursery)
 
-                await file_system.serve(mounted)
+                try:
+                    await file_system.serve(mounted)
+                finally:
+                    self.ending.begin()
         if start.cancelled_caught:
             raise Unreachable(
                 f"no answer in time. source={self.settings.source} waited_s={START_WITHIN_S:g}",
@@ -213,7 +222,10 @@ class _Mount:
         await trio.to_thread.run_sync(detach, str(self.settings.mountpoint), abandon_on_cancel=True)
 
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _cancel_on_signal(
+    signals: AsyncIterator[int], scope: trio.CancelScope, ending: Ending
+) -> None:
     async for number in signals:
         log.info("ending. signal=%s", signal.Signals(number).name)
+        ending.begin()
         scope.cancel()

@@ -129,6 +129,16 @@ def test_unmounted_by_other_means(home: Home, mount: Mount) -> None:
     assert home.leftovers() == []
 
 
+def test_a_daemon_that_waits_for_a_dead_disk(home: Home, mount: Mount) -> None:
+    """It would hold the state folder, and nothing could be mounted before the next boot."""
+    mount("lingers")
+    assert call(home, home.mountpoint).exit_code == 0
+    assert home.leftovers() == []
+    told = home.settings().log_path
+    assert told is not None
+    assert "ended as if killed" in told.read_text()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may make a mount namespace")
 def test_a_mount_that_others_still_see(
     home: Home, mount: Mount, monkeypatch: pytest.MonkeyPatch

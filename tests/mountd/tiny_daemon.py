@@ -7,6 +7,7 @@ Called with a mode and the number of the report pipe (none: in the foreground):
     unsaved  as real, with something unsaved that cannot be saved
     slow     never becomes ready; opens the FIFO `started`, if the state folder has one
     deaf     never becomes ready, and ignores SIGTERM
+    lingers  as real, and waits for a disk that never answers when it is to end
     stuck    mounts, but never becomes ready, and ignores SIGTERM
     denied   finds that the store refuses it
     crash    ends without a word
@@ -41,6 +42,7 @@ from blobfs.control.messages import (
 )
 from blobfs.env import Env
 from blobfs.errors import AccessDenied
+from mountd import ending
 from mountd.__main__ import main
 
 GAUGES = Gauges(
@@ -139,7 +141,7 @@ class TinyFileSystem:
         finally:
             pyfuse3.close(unmount=True)
 
-    _unsaved = _real
+    _unsaved = _lingers = _real
 
     async def _stuck(self, mounted: Callable[[], None]) -> None:
         await self._real(lambda: trio.lowlevel.spawn_system_task(self._deaf, mounted))
@@ -158,8 +160,15 @@ async def open_tiny(settings: MountSettings, env: Env) -> AsyncIterator[TinyFile
         os._exit(3)
     if mode == "fault":
         raise ZeroDivisionError("one by none")
-    yield TinyFileSystem(settings, mode)
+    try:
+        yield TinyFileSystem(settings, mode)
+    finally:
+        if mode == "lingers":
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(time.sleep, 600)
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "lingers":
+        ending.ENDS_WITHIN_S = 0.2
     os._exit(main(sys.argv[2:], open_tiny))
