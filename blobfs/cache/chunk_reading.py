@@ -50,6 +50,18 @@ class ChunkReading:
             self._budget.give_back(cost_bytes)
         return [each for extent in extents if (each := found[extent.chunk]) is not None]
 
+    async def fetch(self, extents: Sequence[Extent]) -> list[Buffer]:
+        """Return the bytes of whole chunks that are kept elsewhere than in the disk cache.
+
+        Raises what `load` does.
+        """
+        cost_bytes = 2 * sum(extent.length_bytes for extent in extents)
+        await self._budget.take(cost_bytes)
+        try:
+            return await self._packs.read(extents)
+        finally:
+            self._budget.give_back(cost_bytes)
+
     def keep(self, chunk: ChunkId, data: Buffer) -> None:
         """Write a chunk to the disk cache soon, if there is memory to hold it until then.
 

@@ -78,6 +78,12 @@ in the commit that gives it the new one.
 """
 
 
+def hidden_by(key: DirentKey) -> tuple[bytes, str]:
+    """Return the key and the version of the object that a dirent of `HIDDEN_FOLDER` hides."""
+    object_key, _, version = key[1].rpartition(b"\0")
+    return object_key, version.decode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """New values of some rows, None for a row that goes; atomic together."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import Changed, Unreachable
+from blobfs.errors import Unreachable
 from blobfs.formats.commit import (
     AddLinks,
     DropDirent,
@@ -36,10 +36,11 @@ from blobfs.formats.keys import log_key
 from blobfs.model.chain import Landed
 from blobfs.model.changes import Covered, Intent, LocalDirent
 from blobfs.model.commit_outcome import Author, Authored, Outcome, after_replay, is_recorded
+from blobfs.sync.beginning import Beginner, Contested
 from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, spell_entry
 from blobfs.types import InodeNo, PackName, Seq
 from blobfs.volume.client import Identity
-from blobfs.volume.log import Log
+from blobfs.volume.log import Log, Overtaken, Tail
 from blobfs.volume.membership import Membership
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.registration import Copied
@@ -53,12 +54,6 @@ LATER_BY_NS = 1_000_000
 """Times in the log grow by 1 ms at least (volume format, clocks)."""
 
 log = logging.getLogger("blobfs.commit")
-
-
-class Contested(Changed):
-    """Another client committed a change of what is unsaved here. Nothing is lost on either side."""
-
-    hint = "what is unsaved stays on this machine; copy it elsewhere to keep it as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +72,7 @@ class Committer:
         self,
         *,
         tree: Tree,
+        beginner: Beginner,
         log: Log,
         unsaved: Unsaved,
         orphans: Orphans,
@@ -87,6 +83,7 @@ class Committer:
         env: Env,
     ) -> None:
         self._tree = tree
+        self._beginner = beginner
         self._log = log
         self._unsaved = unsaved
         self._orphans = orphans
@@ -109,8 +106,10 @@ class Committer:
         # Before anything newer is replayed: what others did on top of an own commit is no
         # conflict with it, and after theirs it would look void.
         await self._end_replayed()
+        await self._beginner.begin_once()
+        await self._end_replayed()
         while True:
-            tail = await self._log.newer(self._tree.position)
+            tail = await self._newer()
             if tail.landed:
                 await self._take_in(tail.landed)
             if tail.is_tip:
@@ -131,7 +130,7 @@ class Committer:
         outcome = Outcome.TAKEN
         if self._tree.position.seq < intent.seq:
             outcome = await self._put(intent)
-        if outcome is Outcome.LANDED:
+        if outcome is not Outcome.TAKEN:
             await self.catch_up()
         if self._unsaved.intent is not None:
             self._unsaved.note_outcome(intent.seq, "void")
@@ -153,15 +152,29 @@ class Committer:
             intent = Intent(entry.seq, entry.counter, spelled.data, draft.covered)
             await self._unsaved.note_intent(intent)
             self._env.crash_point("commit.noted")
-            if await self._put(intent) is Outcome.LANDED:
+            outcome = await self._put(intent)
+            if outcome is Outcome.LANDED:
                 self._env.crash_point("commit.landed")
                 self._membership.note_landed()
                 await self._take_in([spelled.landed])
                 return spelled.landed
+            if outcome is Outcome.OVERTAKEN:
+                await self.catch_up()
+                if self._unsaved.intent is None:
+                    return spelled.landed  # as a checkpoint shows
             self._unsaved.note_outcome(intent.seq, "void")
             await self._membership.note_lost()
             await self.catch_up()
         raise Unreachable(f"others took every slot of the log. tried={MOST_SLOTS}")
+
+    async def _newer(self) -> Tail:
+        """Return what follows in the log; where it was cut above, that of a checkpoint (L4)."""
+        try:
+            return await self._log.newer(self._tree.position)
+        except Overtaken:
+            await self._beginner.begin(await self._log.head())
+            await self._end_replayed()  # the checkpoint may show it (L3)
+            return await self._log.newer(self._tree.position)
 
     async def _spell(self, draft: Draft) -> Spelled:
         """Return the entry as it goes on top of the tree, which is sure to take it (L1)."""
@@ -194,11 +207,6 @@ class Committer:
         outcome = await self._log.put(intent.seq, intent.entry)
         if outcome is Outcome.UNKNOWN:
             raise Unreachable(f"the store did not say whether a commit landed. seq={intent.seq}")
-        if outcome is Outcome.OVERTAKEN:
-            raise Changed(
-                f"the log was cut above a commit whose outcome is not known. seq={intent.seq}",
-                hint="this version reads no checkpoints: mount the volume with a newer one",
-            )
         return outcome
 
     async def _take_in(self, landed: Sequence[Landed]) -> None:

@@ -29,8 +29,9 @@ from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
 from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.ahead import Ahead
+from blobfs.sync.beginning import Beginner, BelowUnsaved, Contested
 from blobfs.sync.binding import JOURNAL, TREE, Bucket, find_volume, keep_plan
-from blobfs.sync.commit import Committer, Contested
+from blobfs.sync.commit import Committer
 from blobfs.sync.pipeline import StagePlaces
 from blobfs.sync.push import Pusher
 from blobfs.sync.settings_watch import watch_settings
@@ -46,6 +47,7 @@ from blobfs.volume.namespace_numbers import Numbers, last_used
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.presence import Volume
 from blobfs.volume.tree import Tree, open_tree
+from blobfs.volume.tree_loading import FetchChunks
 from blobfs.volume.unsaved import Unsaved, open_unsaved
 from blobfs.volume.unsaved_statistics import UnsavedStatistics
 
@@ -161,7 +163,8 @@ async def open_engine(
     """
     volume, exists = await find_volume(bucket.store, options.state_dir, env)
     async with AsyncExitStack() as stack:
-        kept = await _open_kept(stack, volume, options, env, exists=exists)
+        fetch = reading.chunks.fetch
+        kept = await _open_kept(stack, volume, options, env, fetch, exists=exists)
         wishes = Wishes(options.state_dir, options.read_write, options.single_writer)
         access = WriteAccess(bucket, volume, kept.identity, wishes, exists=exists)
         reason = None
@@ -200,7 +203,13 @@ class _Kept:
 
 
 async def _open_kept(
-    stack: AsyncExitStack, volume: Volume, options: EngineOptions, env: Env, *, exists: bool
+    stack: AsyncExitStack,
+    volume: Volume,
+    options: EngineOptions,
+    env: Env,
+    fetch: FetchChunks,
+    *,
+    exists: bool,
 ) -> _Kept:
     """Open the state folder, which belongs to the volume from now on (S1)."""
     state_dir, info, settings = options.state_dir, volume.info, KnownSettings()
@@ -210,13 +219,13 @@ async def _open_kept(
         await keep_plan(volume, state_dir)
     identity = await open_identity(state_dir, info.id, env)
     tree = await stack.enter_async_context(
-        open_tree(state_dir / TREE, info.id, volume.origin.chain)
+        open_tree(state_dir / TREE, info.id, volume.origin.chain, fetch)
     )
     unsaved = await stack.enter_async_context(
         open_unsaved(
             state_dir / JOURNAL,
             env,
-            tree,
+            BelowUnsaved(tree),
             limit_bytes=options.unsaved_size_bytes,
             settings=settings,
         )
@@ -292,8 +301,17 @@ def _committer(
     uploads: Uploads,
 ) -> Committer:
     me = kept.identity.client
+    beginner = Beginner(
+        store=store,
+        tree=kept.tree,
+        unsaved=kept.unsaved,
+        orphans=orphans,
+        identity=kept.identity,
+        volume=kept.volume,
+    )
     return Committer(
         tree=kept.tree,
+        beginner=beginner,
         log=log,
         unsaved=kept.unsaved,
         orphans=orphans,

@@ -7,7 +7,7 @@ up before each replay.
 Concurrency: nothing here awaits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from blobfs.formats.rows import InodeRow
 from blobfs.types import InodeNo
@@ -23,6 +23,9 @@ class Orphans:
     def hold(self, inode: InodeNo) -> None:
         """Remember a file from now on."""
         self._rows.setdefault(inode, self._in_tree(inode))
+
+    def __iter__(self) -> Iterator[InodeNo]:
+        return iter(self._rows)
 
     def drop(self, inode: InodeNo) -> None:
         """Forget a file that nobody holds any more."""
