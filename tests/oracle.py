@@ -3,8 +3,8 @@
 Paths are tuples of names; () is the root. Failures are OSError with the errno that the man pages
 name. Whoever drives it sets `now_ns` before each operation.
 
-What a bucket held before blobfs came (`add_native`) can be read, stands beside what is made,
-and cannot be changed, moved or removed: EROFS.
+What a bucket held before blobfs came (`add_native`) stands beside what is made, and is changed
+like it; only directories that it makes up cannot be moved: EROFS.
 """
 
 import errno
@@ -36,6 +36,7 @@ class Thing:
     entries: "dict[bytes, Thing]" = field(default_factory=dict)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     is_native: bool = False
+    """A directory that the bucket held before."""
 
     @property
     def is_folder(self) -> bool:
@@ -87,9 +88,7 @@ class Oracle:
         for name in path[:-1]:
             fresh = Thing(stat.S_IFDIR, 0o755, *owner, None, None, is_native=True)
             folder = folder.entries.setdefault(name, fresh)
-        folder.entries[path[-1]] = Thing(
-            stat.S_IFREG, 0o644, *owner, mtime_ns, mtime_ns, content, is_native=True
-        )
+        folder.entries[path[-1]] = Thing(stat.S_IFREG, 0o644, *owner, mtime_ns, mtime_ns, content)
 
     # --- names -----------------------------------------------------------------------
 
@@ -113,7 +112,6 @@ class Oracle:
             fail(errno.EEXIST)
         if thing.is_folder:
             fail(errno.EPERM)
-        self._changeable(thing)
         thing.nlink += 1
         thing.ctime_ns = self.now_ns
         folder.entries[name] = thing
@@ -124,7 +122,6 @@ class Oracle:
         thing = self._entry(folder, name)
         if thing.is_folder:
             fail(errno.EISDIR)
-        self._changeable(thing)
         self._lose(thing)
         del folder.entries[name]
         self._touch(folder)
@@ -136,7 +133,6 @@ class Oracle:
             fail(errno.ENOTDIR)
         if thing.entries:
             fail(errno.ENOTEMPTY)
-        self._changeable(thing)
         self._lose(thing)
         del folder.entries[name]
         self._touch(folder)
@@ -158,14 +154,14 @@ class Oracle:
             return
         if flags & EXCHANGE:
             assert other is not None
-            self._changeable(thing)
-            self._changeable(other)
+            self._movable(thing)
+            self._movable(other)
             old_folder.entries[old_name] = other
             other.ctime_ns = self.now_ns
         else:
             if other is not None:
                 self._replace(thing, other)
-            self._changeable(thing)
+            self._movable(thing)
             if other is not None:
                 self._lose(other)
             del old_folder.entries[old_name]
@@ -193,13 +189,11 @@ class Oracle:
         thing = self.find(path)
         if thing.type != stat.S_IFREG:
             fail(errno.EISDIR if thing.is_folder else errno.EINVAL)
-        self._changeable(thing)
         thing.content = thing.content[:size] + bytes(max(0, size - len(thing.content)))
         self._written(thing)
 
     def write(self, thing: Thing, offset: int, data: bytes) -> None:
         """Write through an open file, which may have lost its name."""
-        self._changeable(thing)
         before = thing.content[:offset]
         gap = bytes(max(0, offset - len(before)))
         thing.content = before + gap + data + thing.content[offset + len(data) :]
@@ -210,7 +204,6 @@ class Oracle:
 
     def removexattr(self, path: Path, name: bytes) -> None:
         if name not in self.find(path).xattrs:
-            self._changeable_attributes(self.find(path))
             fail(errno.ENODATA)
         del self._attributes(path).xattrs[name]
 
@@ -234,25 +227,18 @@ class Oracle:
             fail(errno.EISDIR)
         if other.entries:
             fail(errno.ENOTEMPTY)
-        self._changeable(other)
 
     def _lies_below(self, folder: Thing, top: Thing) -> bool:
         return folder is top or any(
             self._lies_below(folder, child) for child in top.entries.values() if child.is_folder
         )
 
-    def _changeable(self, thing: Thing) -> None:
+    def _movable(self, thing: Thing) -> None:
         if thing.is_native:
             fail(errno.EROFS)
 
-    def _changeable_attributes(self, thing: Thing) -> None:
-        """Directories keep their native content, whatever becomes of their attributes."""
-        if not thing.is_folder:
-            self._changeable(thing)
-
     def _attributes(self, path: Path) -> Thing:
         thing = self.find(path)
-        self._changeable_attributes(thing)
         thing.ctime_ns = self.now_ns
         return thing
 

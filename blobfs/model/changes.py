@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from blobfs.formats.rows import Kind
+from blobfs.formats.rows import Kind, Native
+from blobfs.formats.tables import hidden_name
 from blobfs.types import InodeNo, PackName, Seq, Serial
 
 
@@ -56,6 +57,9 @@ class LocalInode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a directory: where it lies; 0 elsewhere and for the root."""
     target: bytes = b""
     """Of a symbolic link."""
+    bound: Native | None = None
+    """Of a file that was taken over from another tool and not committed since: its content, in
+    place of the committed one."""
 
 
 class LocalDirent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -76,6 +80,11 @@ HIDDEN_FOLDER = InodeNo(0)
 They belong to the inode that the version was, so that a file that is renamed leaves its old name
 in the commit that gives it the new one.
 """
+
+
+def hiding(key: bytes, version: str) -> DirentKey:
+    """Return the dirent that hides one version of an object."""
+    return HIDDEN_FOLDER, hidden_name(key, version)
 
 
 def hidden_by(key: DirentKey) -> tuple[bytes, str]:

@@ -12,6 +12,7 @@ from blobfs.formats.commit import (
     AddLinks,
     DropDirent,
     DropFolder,
+    Hide,
     MoveFolder,
     NewInode,
     Operation,
@@ -19,9 +20,10 @@ from blobfs.formats.commit import (
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
 )
-from blobfs.formats.rows import EMPTY, DirentRow, FileContent, Inline, InodeRow, Kind
-from blobfs.model.changes import DirentKey, LocalDirent, LocalInode
+from blobfs.formats.rows import EMPTY, DirentRow, FileContent, Inline, InodeRow, Kind, Native
+from blobfs.model.changes import HIDDEN_FOLDER, DirentKey, LocalDirent, LocalInode, hidden_by
 from blobfs.types import InodeNo, Seq
 
 NO_INODE = InodeNo(0)
@@ -33,7 +35,8 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 class InodeChange:
     """One inode, before and after. `after` None: gone, or about to go with its last handle.
 
-    `content` is what was staged of a file whose bytes changed, None where they did not.
+    `content` is what was staged of a file whose bytes changed, or the object that a file is
+    bound to which the tree does not know; None where the content did not change.
     """
 
     inode: InodeNo
@@ -54,7 +57,11 @@ class NameChange:
 def operations_for(
     inodes: Iterable[InodeChange], names: Iterable[NameChange]
 ) -> tuple[Operation, ...]:
-    """Return the operations that turn every `before` into its `after`, in order of replay."""
+    """Return the operations that turn every `before` into its `after`, in order of replay.
+
+    An object of another tool that nothing refers to any more is given up in the same entry (N5).
+    """
+    inodes, names = list(inodes), list(names)
     made: list[Operation] = []
     set_later: list[Operation] = []
     gone: list[Operation] = []
@@ -65,10 +72,35 @@ def operations_for(
             made.extend(_making(change.inode, change.after, change.content))
         else:
             set_later.extend(_changing(change.inode, change.before, change.after, change.content))
-    named = list(names)
+    named = [change for change in names if change.name[0] != HIDDEN_FOLDER]
     dropped = (drop for change in named for drop in _dropping(change))
     put = (name for change in named for name in _putting(change))
-    return (*made, *dropped, *put, *set_later, *gone)
+    hidden = [change for change in names if change.name[0] == HIDDEN_FOLDER]
+    hides = (Hide(*hidden_by(change.name)) for change in hidden)
+    return (*made, *dropped, *put, *set_later, *gone, *hides, *_given_up(inodes, hidden))
+
+
+def _given_up(
+    inodes: Iterable[InodeChange], hidden: Iterable[NameChange]
+) -> Iterator[UnlinkNative]:
+    """Yield the objects that a row referred to, or was made of, and none does any more."""
+    alive = {change.inode for change in inodes if change.after is not None}
+    for name in hidden:
+        dirent = name.after
+        if dirent is not None and dirent.kind == Kind.FILE and dirent.inode not in alive:
+            yield UnlinkNative(*hidden_by(name.name))
+    for change in inodes:
+        bound = _bound_before(change)
+        if bound is not None and (change.after is None or change.content not in (None, bound)):
+            yield UnlinkNative(bound.key, bound.version)
+
+
+def _bound_before(change: InodeChange) -> Native | None:
+    """Return the object that a file was bound to when it was committed last, or taken over."""
+    if change.before is not None:
+        content = change.before.content
+        return content if isinstance(content, Native) else None
+    return None if change.after is None else change.after.bound
 
 
 def _making(inode: InodeNo, after: LocalInode, content: FileContent | None) -> Iterator[Operation]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from blobfs.formats.rows import Inline, InodeRow, Kind
+from blobfs.formats.rows import Inline, InodeRow, Kind, Native
+from blobfs.formats.version import spell_version
 from blobfs.model.changes import LocalInode
-from blobfs.model.listing import Entry, to_segment
+from blobfs.model.listing import Entry, to_name, to_segment
 from blobfs.types import ROOT_INODE, Content, InodeNo
 
 _PERMISSIONS_OF_FILES = 0o666
@@ -29,6 +30,12 @@ def content_of(prefix: str, entry: Entry) -> Content:
     return Content(entry.key or prefix + to_segment(entry.name), entry.etag, entry.size_bytes)
 
 
+def object_of(prefix: str, entry: Entry) -> Native:
+    """Return the file `entry` of the native directory `prefix` as a row refers to it."""
+    version = spell_version(entry.etag, entry.size_bytes, entry.mtime_ns)
+    return Native(to_name(content_of(prefix, entry).key), entry.size_bytes, version)
+
+
 class NativeNode(msgspec.Struct, weakref=True, eq=False):
     """What stands behind a number that no row of the volume has: an object, or a prefix.
 
@@ -45,6 +52,11 @@ class NativeNode(msgspec.Struct, weakref=True, eq=False):
     def content(self) -> Content:
         """What a file of this node reads."""
         return content_of(self.prefix, self.entry)
+
+    @property
+    def object(self) -> Native:
+        """A file of this node as a row refers to it."""
+        return object_of(self.prefix, self.entry)
 
     def stands_for(self, prefix: str, entry: Entry) -> bool:
         """Whether it is this version of this object, or this directory."""

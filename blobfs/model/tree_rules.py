@@ -3,7 +3,8 @@
 A rule gets what is known of the names in question and returns the rows that change, or refuses
 with the errno that the man pages name. Checks of permission are the kernel's.
 
-Native objects can be read and stand beside entries of the volume, but are not changed (EROFS).
+Native files are taken into the volume before a rule sees them (`plan_binding`), so that to a rule
+they are files like any other. Of native directories only what can be removed is.
 """
 
 import errno
@@ -14,11 +15,10 @@ from typing import Any
 
 import msgspec
 
-from blobfs.errors import ReadOnly
 from blobfs.formats.rows import Kind
-from blobfs.model.changes import Change, DirentKey, LocalDirent, LocalInode
-from blobfs.model.listing import MOST_NAME_BYTES, RESERVED_NAME
-from blobfs.model.nodes import Node
+from blobfs.model.changes import Change, DirentKey, LocalDirent, LocalInode, hiding
+from blobfs.model.listing import MOST_NAME_BYTES, RESERVED_NAME, to_name
+from blobfs.model.nodes import NativeNode, Node
 from blobfs.model.refusal import Refused
 from blobfs.types import InodeNo
 
@@ -41,8 +41,8 @@ class Place:
     """What the dirent here says of the native object behind it (volume format, N4)."""
     has_entries: bool = False
     """Of a directory found here: it is not empty."""
-    is_native_too: bool = False
-    """Of a directory found here: native objects keep it in being, whatever rows say."""
+    marker: str | None = None
+    """Of a directory found here: the version of the object that would keep it in being."""
 
     @property
     def key(self) -> DirentKey:
@@ -172,12 +172,10 @@ def plan_link(node: Node, place: Place, now_ns: int) -> Change:
 
     Raises:
         Refused: EEXIST, EPERM (a directory), ENOENT (it or the directory was removed), EMLINK.
-        ReadOnly: it is a native object.
     """
     _check_free(place)
     if node.is_folder:
         raise Refused(errno.EPERM, f"a directory has one name. inode={node.inode}")
-    check_changeable(node)
     if node.is_gone:
         raise Refused(errno.ENOENT, f"the file was removed. inode={node.inode}")
     if node.row.nlink >= MOST_LINKS:
@@ -194,7 +192,6 @@ def plan_unlink(place: Place, now_ns: int) -> Change:
 
     Raises:
         Refused: ENOENT, EISDIR, EPERM (a name of blobfs' own).
-        ReadOnly: it is a native object.
     """
     check_name(place.name)
     node = existing(place)
@@ -208,7 +205,6 @@ def plan_rmdir(place: Place, now_ns: int) -> Change:
 
     Raises:
         Refused: ENOENT, ENOTDIR, ENOTEMPTY, EPERM (a name of blobfs' own).
-        ReadOnly: native objects keep it in being.
     """
     check_name(place.name)
     node = existing(place)
@@ -232,9 +228,38 @@ def plan_adoption(folders: Iterable[Node]) -> Change:
     return Change(inodes, dirents)
 
 
-def merged(first: Change, then: Change) -> Change:
-    """Return both changes as one; where they meet, the later one holds."""
-    return Change({**first.inodes, **then.inodes}, {**first.dirents, **then.dirents})
+def plan_binding(folder: Node, native: NativeNode, row: LocalInode) -> Change:
+    """Take a native file into the volume by reference, under the name that it has (N3).
+
+    Its `row` refers to the object where it lies; nothing is copied. From then on the object
+    itself does not show, whatever becomes of the name (N1).
+    """
+    bound = native.object
+    row = msgspec.structs.replace(row, bound=bound)
+    dirent = LocalDirent(native.number, Kind.FILE, bound.version)
+    return Change(
+        {native.number: row},
+        {(folder.inode, native.entry.name): dirent, hiding(bound.key, bound.version): dirent},
+    )
+
+
+def plan_unmarking(place: Place) -> Change:
+    """Hide the marker object that would keep a directory in being which goes."""
+    node = place.found
+    if node is None or node.row.prefix is None or place.marker is None:
+        return Change()
+    dirent = LocalDirent(node.inode, Kind.FOLDER, place.marker)
+    return Change(dirents={hiding(to_name(node.row.prefix), place.marker): dirent})
+
+
+def merged(*changes: Change) -> Change:
+    """Return all changes as one; where they meet, the later one holds."""
+    inodes: dict[InodeNo, LocalInode | None] = {}
+    dirents: dict[DirentKey, LocalDirent | None] = {}
+    for change in changes:
+        inodes |= change.inodes
+        dirents |= change.dirents
+    return Change(inodes, dirents)
 
 
 def existing(place: Place) -> Node:
@@ -248,33 +273,14 @@ def existing(place: Place) -> Node:
     return place.found
 
 
-def check_changeable(node: Node) -> None:
-    """Refuse to change what is a native object.
-
-    Raises:
-        ReadOnly: it is.
-    """
-    if node.native is not None:
-        raise ReadOnly(
-            f"an object that blobfs did not write cannot be changed yet. "
-            f"prefix={node.native.prefix!r} name={node.native.entry.name!r}",
-            hint="copy it to a new name, and change the copy",
-        )
-
-
 def check_removable(place: Place) -> None:
-    """Refuse to remove a directory that is not empty, or that native objects keep in being.
+    """Refuse to remove a directory that is not empty.
 
     Raises:
         Refused: ENOTEMPTY.
-        ReadOnly: it is, or is made of, native objects.
     """
-    node = existing(place)
     if place.has_entries:
         raise Refused(errno.ENOTEMPTY, f"the directory is not empty. name={place.name!r}")
-    check_changeable(node)
-    if place.is_native_too:
-        raise ReadOnly(f"objects in the bucket make up this directory. name={place.name!r}")
 
 
 def _check_free(place: Place) -> None:
@@ -286,7 +292,6 @@ def _check_free(place: Place) -> None:
 
 
 def _plan_remove(place: Place, node: Node, now_ns: int) -> Change:
-    check_changeable(node)
     draft = Draft(now_ns)
     draft.unlink(node)
     draft.unname(place)

@@ -10,7 +10,7 @@ from blobfs.formats.rows import Kind
 from blobfs.model.changes import Change, LocalInode
 from blobfs.model.nodes import Node
 from blobfs.model.refusal import Refused
-from blobfs.model.tree_rules import Draft, check_changeable
+from blobfs.model.tree_rules import Draft
 
 MOST_FILE_BYTES = (1 << 63) - 1
 """The largest offset that a program can name."""
@@ -38,10 +38,7 @@ def plan_setattr(node: Node, wanted: Wanted, now_ns: int) -> Change:
 
     Raises:
         Refused: EISDIR or EINVAL (a size for what is no file), EFBIG.
-        ReadOnly: it is a native object.
     """
-    if not node.is_folder:
-        check_changeable(node)
     fields: dict[str, Any] = {}
     if wanted.size_bytes is not None:
         fields |= _resized(node, wanted.size_bytes, now_ns)
@@ -79,10 +76,7 @@ def plan_setxattr(
 
     Raises:
         Refused: EEXIST or ENODATA (`mode` wants it absent, or there), ENOSPC (too many bytes).
-        ReadOnly: it is a native object.
     """
-    if not node.is_folder:
-        check_changeable(node)
     xattrs = dict(node.row.xattrs)
     if mode == "create" and name in xattrs:
         raise Refused(errno.EEXIST, f"the extended attribute is there. name={name!r}")
@@ -100,10 +94,7 @@ def plan_removexattr(node: Node, name: bytes, now_ns: int) -> Change:
 
     Raises:
         Refused: ENODATA.
-        ReadOnly: it is a native object.
     """
-    if not node.is_folder:
-        check_changeable(node)
     xattrs = dict(node.row.xattrs)
     if xattrs.pop(name, None) is None:
         raise Refused(errno.ENODATA, f"no such extended attribute. name={name!r}")

@@ -12,7 +12,6 @@ from blobfs.model.refusal import Refused
 from blobfs.model.tree_rules import (
     Draft,
     Place,
-    check_changeable,
     check_name,
     check_removable,
     existing,
@@ -40,7 +39,7 @@ def plan_rename(old: Place, new: Place, flags: int, lineage: Lineage, now_ns: in
     Raises:
         Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (a directory into itself, unknown flags),
             ENOTDIR, EISDIR, ENOTEMPTY, EPERM (a name of blobfs' own), ENAMETOOLONG.
-        ReadOnly: native objects are in the way, or would have to move.
+        ReadOnly: a directory of native objects would have to move.
     """
     _check_flags(flags)
     check_name(old.name)
@@ -57,7 +56,8 @@ def plan_rename(old: Place, new: Place, flags: int, lineage: Lineage, now_ns: in
         if replaced.inode == moved.inode:
             return Change()
         _check_kinds(moved, replaced, new)
-        _check_replaceable(new, replaced)
+        if replaced.is_folder:
+            check_removable(new)
     _check_movable(moved)
     draft = Draft(now_ns)
     if replaced is not None:
@@ -104,15 +104,8 @@ def _check_kinds(moved: Node, replaced: Node, new: Place) -> None:
         raise Refused(errno.EISDIR, f"a directory. name={new.name!r}")
 
 
-def _check_replaceable(new: Place, replaced: Node) -> None:
-    if replaced.is_folder:
-        check_removable(new)
-    check_changeable(replaced)
-
-
 def _check_movable(node: Node) -> None:
     """Refuse to move what native objects are bound to by their place (volume format, N2)."""
-    check_changeable(node)
     if node.row.prefix is not None:
         raise ReadOnly(
             f"objects in the bucket make up this directory, which cannot be moved yet. "

@@ -39,6 +39,7 @@ from blobfs.sync.stage import Stager
 from blobfs.sync.uploads import Uploads
 from blobfs.types import Serial
 from blobfs.volume.client import Identity, open_identity
+from blobfs.volume.conflicts import Conflicts
 from blobfs.volume.content import Contents
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.log import Log
@@ -284,6 +285,7 @@ def _put_together(
         uploads=uploads,
         ahead=ahead,
         contents=contents,
+        conflicts=Conflicts(unsaved, tree, env, platform.node()),
         settling=settling,
         prepare=prepare,
         env=env,

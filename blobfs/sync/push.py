@@ -25,10 +25,11 @@ from blobfs.model.settling import Settling
 from blobfs.sync.ahead import Ahead
 from blobfs.sync.commit import Committer, Draft
 from blobfs.sync.due import Clock, UnsavedView, choices, due, is_left_over
-from blobfs.sync.snapshots import Taken, Unreadable, take
+from blobfs.sync.snapshots import BaseGone, Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
 from blobfs.sync.uploads import Uploads
 from blobfs.types import GIB, InodeNo, Seq, Serial
+from blobfs.volume.conflicts import Conflicts
 from blobfs.volume.content import Contents
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
@@ -53,6 +54,15 @@ class LastCommit:
     when_ns: int
     files: int
     stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Why a file cannot be saved."""
+
+    why: str
+    serial: Serial | None = None
+    """Of the change that needs what is lost, since a later one may not; None: for good."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +100,7 @@ class Pusher:
         uploads: Uploads,
         ahead: Ahead,
         contents: Contents,
+        conflicts: Conflicts,
         settling: Settling,
         prepare: Callable[[], Awaitable[None]],
         env: Env,
@@ -103,6 +114,7 @@ class Pusher:
         self._uploads = uploads
         self._ahead = ahead
         self._contents = contents
+        self._conflicts = conflicts
         self._settling = settling
         self._env = env
         self._view = UnsavedView(
@@ -112,9 +124,8 @@ class Pusher:
         """Those that are not reached yet."""
         self._hurried = trio.Event()
         self._closed = trio.Event()
-        self._unreadable: set[InodeNo] = set()
-        self._lost: str | None = None
-        """What the disk lost, so that a file is never saved."""
+        self._lost: dict[InodeNo, Lost] = {}
+        """What the disk or the store lost, so that a file cannot be saved."""
         self._failures = 0
         self.problem: str | None = None
         """Why saving does not get on; None: it does."""
@@ -166,9 +177,10 @@ class Pusher:
                     await trio.sleep(LOOK_AGAIN_S)  # somebody waits for what cannot be saved
                 self._note_success()
             except Unreadable as error:
-                self._unreadable.add(error.inode)
-                self._lost = str(error)
+                self._lost[error.inode] = Lost(str(error))
                 log.error("a file cannot be saved, because the local disk lost it: %s", error)
+            except BaseGone as error:
+                self._give_way(error)
             except BlobfsError as error:
                 await self._pause_after(error)
             except Exception as error:
@@ -181,7 +193,7 @@ class Pusher:
     async def _wait_until_due(self) -> None:
         while not self._is_hurried:
             seen, self._closed, self._hurried = self._unsaved.serial, trio.Event(), trio.Event()
-            decision = due(self._view, self._settling, self._clock(), self._unreadable)
+            decision = due(self._view, self._settling, self._clock(), self._held())
             if decision.now or self._unsaved.intent is not None:
                 return
             if decision.look_again_s is not None:
@@ -212,6 +224,7 @@ class Pusher:
 
         Raises:
             Unreadable: the disk lost bytes of a file.
+            BaseGone: another tool replaced or removed what a file was changed from.
             BlobfsError: it did not succeed, and everything is as unsaved as before.
         """
         await self._committer.finish()
@@ -237,7 +250,7 @@ class Pusher:
             self._settling,
             self._clock(),
             hurry=self._is_hurried,
-            unreadable=self._unreadable,
+            unreadable=self._held(),
         )
         return select(inodes, names, ROUND_BYTES)
 
@@ -258,6 +271,30 @@ class Pusher:
             return
         landed = await self._committer.commit(Draft(operations, sorted(staged.packs), covered))
         await self._note_commit(landed.entry.seq, staged, len(files))
+
+    def _give_way(self, error: BaseGone) -> None:
+        """Leave the name to the other tool's version, and keep what is here of ours (C1).
+
+        Bytes of the base that are lost are neither made up nor taken from another version.
+        """
+        name = self._conflicts.give_way(error.inode) if error.is_replaced else None
+        state = self._view.inodes.get(error.inode)
+        if state is None:
+            return  # it was removed meanwhile
+        why = f"a changed file cannot be saved: {error}"
+        if name is not None:
+            why += f"; what is here of it is kept as {name!r}"
+        self._lost[error.inode] = Lost(why, state.serial)
+        log.error("%s", why)
+
+    def _held(self) -> dict[InodeNo, str]:
+        """Return the files that cannot be saved as they are now, and why."""
+        states = self._view.inodes
+        return {
+            inode: lost.why
+            for inode, lost in self._lost.items()
+            if inode in states and lost.serial in (None, states[inode].serial)
+        }
 
     # -- notes -------------------------------------------------------------------------
 
@@ -291,7 +328,7 @@ class Pusher:
     def _note_success(self) -> None:
         if self._failures:
             log.info("saving goes on")
-        self._failures, self.problem = 0, self._lost
+        self._failures, self.problem = 0, next(iter(self._held().values()), None)
         self._unsaved.set_saving(None)
 
     async def _pause_after(self, error: BlobfsError) -> None:

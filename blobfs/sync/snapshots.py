@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import trio
 from msgspec.structs import replace
 
-from blobfs.errors import Damaged
+from blobfs.errors import BlobfsError, Damaged
 from blobfs.formats.chunk import Buffer
 from blobfs.formats.rows import EMPTY, DirentRow, FileContent, InodeRow, Kind
+from blobfs.formats.wire import covered_bytes
 from blobfs.model.changes import Covered, DirentKey, LocalDirent, LocalInode
 from blobfs.model.chunking import Placed, plan_content
 from blobfs.model.difference import InodeChange, NameChange
@@ -20,7 +21,7 @@ from blobfs.model.spans import FromBase, Piece, ReadPart, SpanMap
 from blobfs.sync.pipeline import Wanted
 from blobfs.sync.stage import FileToStage
 from blobfs.types import ByteRange, InodeNo
-from blobfs.volume.content import ContentReader, Contents
+from blobfs.volume.content import ContentReader, Contents, Gone
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Snapshot, Unsaved
 
@@ -33,6 +34,15 @@ class Unreadable(Damaged):
     def __init__(self, inode: InodeNo, message: str) -> None:
         super().__init__(message)
         self.inode = inode
+
+
+class BaseGone(BlobfsError):
+    """What a file was changed from is lost: another tool replaced or removed the object."""
+
+    def __init__(self, inode: InodeNo, error: Gone) -> None:
+        super().__init__(str(error))
+        self.inode = inode
+        self.is_replaced = error.is_replaced
 
 
 @dataclass(slots=True)
@@ -76,6 +86,7 @@ class Taken:
 
         Raises:
             Unreadable: the disk lost some of them.
+            BaseGone: another tool replaced or removed the object that held some of them.
             BlobfsError: committed bytes below them could not be had.
         """
         plans = [(inode, self._plan(inode, span)) for inode, span in wanted]
@@ -88,8 +99,8 @@ class Taken:
         for inode, before in self.inodes_before.items():
             after = living.get(inode)
             content = contents.get(inode)
-            if content is None and after is not None and self._is_new_content(inode, after):
-                content = EMPTY
+            if content is None and after is not None:
+                content = self._unstaged(inode, after)
             yield InodeChange(inode, before, after, content)
 
     def name_changes(self) -> Iterator[NameChange]:
@@ -104,30 +115,43 @@ class Taken:
             if isinstance(state.value, LocalInode) and state.value.nlink:
                 yield inode, state.value
 
+    def _unstaged(self, inode: InodeNo, row: LocalInode) -> FileContent | None:
+        """Return the content of a file of which no bytes had to be staged; None: as it was."""
+        if self._is_new_content(inode, row):
+            return EMPTY
+        return row.bound if self.inodes_before[inode] is None else None
+
+    def _base(self, inode: InodeNo, row: LocalInode) -> FileContent | None:
+        """Return what the unsaved bytes of a file lie over; None: nothing."""
+        before = self.inodes_before[inode]
+        return row.bound if before is None else before.content
+
     def _is_orphan(self, inode: InodeNo) -> bool:
         row = self.snapshot.inodes[inode].value
         return isinstance(row, LocalInode) and not row.nlink
 
     def _is_new_content(self, inode: InodeNo, row: LocalInode) -> bool:
-        before = self.inodes_before[inode]
         if row.kind is not Kind.FILE:
             return False
-        if before is None:
+        base = self._base(inode, row)
+        if base is None:
             return row.size_bytes > 0
+        base_bytes = covered_bytes(base)
         return (
             bool(len(self.snapshot.spans[inode]))
-            or row.size_bytes != before.size_bytes
-            or row.base_limit_bytes < before.size_bytes
+            or row.size_bytes != base_bytes
+            or row.base_limit_bytes < base_bytes
         )
 
     async def _to_stage(
         self, inode: InodeNo, row: LocalInode, staged: Sequence[Placed]
     ) -> FileToStage:
-        before = self.inodes_before[inode]
-        base = () if before is None else await self.contents.extents(before.content)
+        content = self._base(inode, row)
+        base = () if content is None else await self.contents.extents(content)
         changed = [ByteRange(piece.start, piece.stop) for piece in self.snapshot.spans[inode]]
-        if before is not None and not base:
-            # Small content lies in the row, where no chunk can be taken over from.
+        if content is not None and not base:
+            # No chunk can be taken over: small content lies in the row, and another tool's in
+            # its object. All that still shows of it is read, range by range (N3).
             changed.append(ByteRange(0, min(row.base_limit_bytes, row.size_bytes)))
         plan = plan_content(
             size_bytes=row.size_bytes,
@@ -148,12 +172,17 @@ class Taken:
         """Return committed bytes that show through, None for other parts."""
         if not isinstance(part, FromBase):
             return None
-        before = self.inodes_before[inode]
-        if before is None:
+        row = self.snapshot.inodes[inode].value
+        assert isinstance(row, LocalInode)
+        base = self._base(inode, row)
+        if base is None:
             return bytes(len(part.span))
         if inode not in self._readers:
-            self._readers[inode] = self.contents.open(before.size_bytes, before.content)
-        found = await self._readers[inode].read(part.span)
+            self._readers[inode] = self.contents.open(covered_bytes(base), base)
+        try:
+            found = await self._readers[inode].read(part.span)
+        except Gone as error:
+            raise BaseGone(inode, error) from error
         return found if len(found) == len(part.span) else bytes(found).ljust(len(part.span), b"\0")
 
     def _assemble(

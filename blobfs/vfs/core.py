@@ -206,9 +206,10 @@ class Vfs:
             NoAttribute: there is none of that name.
         """
         node = self._namespace.node(inode)
+        value = None
         if name.startswith(OWN_XATTRS):
             value = await self._files.own_xattr(node, name[len(OWN_XATTRS) :])
-        else:
+        if value is None:
             value = dict(node.row.xattrs).get(name)
         if value is None:
             raise NoAttribute(f"no such extended attribute. inode={inode} name={name!r}")
@@ -216,7 +217,8 @@ class Vfs:
 
     def listxattr(self, inode: InodeNo) -> list[bytes]:
         """Return the names of the extended attributes that programs have set."""
-        return [name for name, _ in self._namespace.node(inode).row.xattrs]
+        names = (name for name, _ in self._namespace.node(inode).row.xattrs)
+        return [name for name in names if not name.startswith(OWN_XATTRS)]
 
     def setxattr(
         self, inode: InodeNo, name: bytes, value: bytes, mode: XattrMode = "either"
@@ -284,8 +286,10 @@ class Vfs:
         Raises:
             IsAFolder: it is a directory.
             Changed: the store is known to hold another version; look the name up again.
-            ReadOnly: the mount is read-only, or it is a native object, and writing was asked for.
+            ReadOnly: the mount is read-only, and writing was asked for.
         """
+        if for_writing:
+            self._namespace.check_writable()
         node = self._namespace.node(inode)
         if truncate:
             node = self._namespace.setattr(inode, Wanted(size_bytes=0))

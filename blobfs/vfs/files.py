@@ -6,7 +6,6 @@ from typing import Protocol
 from blobfs.formats.rows import Kind
 from blobfs.model.nodes import Node
 from blobfs.model.refusal import Refused
-from blobfs.model.tree_rules import check_changeable
 from blobfs.types import ByteRange, InodeNo
 from blobfs.vfs.attributes import IsAFolder
 from blobfs.vfs.durability import Sync
@@ -43,16 +42,13 @@ class Files:
             IsAFolder: it is a directory.
             Refused: ENXIO (a pipe or the like, which the kernel opens itself).
             Changed: it is a native object that was replaced; look the name up again.
-            ReadOnly: it is a native object, and writing was asked for.
         """
         if node.is_folder:
             raise IsAFolder(f"a directory cannot be opened as a file. inode={node.inode}")
         if node.kind is not Kind.FILE:
             raise Refused(errno.ENXIO, f"not a file. inode={node.inode}")
-        if node.native is None:
-            return self._volume.open(node, for_writing=for_writing)
-        if for_writing:
-            check_changeable(node)
+        if node.native is None or for_writing:
+            return self._volume.open(node.inode, for_writing=for_writing)
         return self._natives.open(node.native)
 
     def note_touched(self, inode: InodeNo) -> None:

@@ -7,13 +7,14 @@ from weakref import WeakSet
 
 from blobfs.cache.reading import Reader, Reading
 from blobfs.env import Env
-from blobfs.errors import Changed, NotFound, ReadOnly
+from blobfs.errors import Changed, NotFound
 from blobfs.model.listing import Entry
 from blobfs.model.nodes import NativeNode, content_of
 from blobfs.model.walk import NAMES_LOOKED_AHEAD, RunDetector
 from blobfs.types import MIB, ByteRange, InodeNo
 from blobfs.vfs.atimes import AccessTimes
-from blobfs.vfs.attributes import state_of
+from blobfs.vfs.attributes import BadHandle, state_of
+from blobfs.vfs.volume_files import VolumeFile, VolumeFiles
 from blobfs.volume.native import NativeTree
 
 SMALL_FILE_BYTES = MIB
@@ -21,7 +22,10 @@ SMALL_FILE_BYTES = MIB
 
 
 class NativeFile:
-    """An open native object; it keeps the version that it was opened on."""
+    """An open native object; it keeps the version that it was opened on.
+
+    Once a program changes the file it is the volume's, and shows what that holds.
+    """
 
     def __init__(self, native: NativeNode, reader: Reader, files: "NativeFiles") -> None:
         self.inode: InodeNo = native.number
@@ -29,6 +33,7 @@ class NativeFile:
         self._reader = reader
         self._files = files
         self._was_read = False
+        self._adopted: VolumeFile | None = None
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
         """Return the bytes of `span`, shorter only at the end of the file.
@@ -36,6 +41,8 @@ class NativeFile:
         Raises:
             Changed: the store holds another version by now: never a mixture of two.
         """
+        if (adopted := self._as_adopted()) is not None:
+            return await adopted.read(span)
         if not self._was_read:
             self._was_read = True
             self._files.note_read(self._native)
@@ -46,22 +53,37 @@ class NativeFile:
             raise Changed(f"the object was replaced or removed while open: {error}") from error
 
     async def write(self, offset: int, data: bytes) -> None:
-        """Refuse: it cannot be opened for writing.
+        """Refuse: it was opened for reading.
 
         Raises:
-            ReadOnly: always.
+            BadHandle: always.
         """
-        raise ReadOnly(f"a native object cannot be changed yet. key={self._native.content.key!r}")
+        raise BadHandle(f"opened for reading only. inode={self.inode}")
 
     def close(self) -> None:
         self._reader.close()
+        if self._adopted is not None:
+            self._adopted.close()
+
+    def _as_adopted(self) -> VolumeFile | None:
+        if self._adopted is None:
+            self._adopted = self._files.open_adopted(self.inode)
+        return self._adopted
 
 
 class NativeFiles:
     """The native objects that are open, and those that are likely to be opened next."""
 
-    def __init__(self, native: NativeTree, reading: Reading, atimes: AccessTimes, env: Env) -> None:
+    def __init__(
+        self,
+        native: NativeTree,
+        volume: VolumeFiles,
+        reading: Reading,
+        atimes: AccessTimes,
+        env: Env,
+    ) -> None:
         self._native = native
+        self._volume = volume
         self._reading = reading
         self._atimes = atimes
         self._env = env
@@ -79,6 +101,10 @@ class NativeFiles:
             raise Changed(f"the object was replaced. key={native.content.key!r}")
         self._fetch_neighbours(native)
         return NativeFile(native, self._reading.open(native.content), self)
+
+    def open_adopted(self, inode: InodeNo) -> VolumeFile | None:
+        """Open what was a native file for reading; None: it still is."""
+        return self._volume.open(inode, for_writing=False) if self._volume.holds(inode) else None
 
     def note_read(self, native: NativeNode) -> None:
         """Note that a program read an object that it opened."""

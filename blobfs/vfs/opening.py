@@ -47,7 +47,9 @@ def make_vfs(
         namespace, engine.unsaved, engine.orphans, engine.contents, engine.settling, atimes, env
     )
     files = Files(
-        NativeFiles(native, reading, atimes, env), volume, sync_for(engine, durability, deadline_s)
+        NativeFiles(native, volume, reading, atimes, env),
+        volume,
+        sync_for(engine, durability, deadline_s),
     )
     meter = UsageMeter(native, engine.tree, engine.unsaved, read_only=engine.is_read_only)
     return Vfs(namespace, files, atimes, meter.usage, env)

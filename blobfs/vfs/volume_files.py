@@ -4,21 +4,39 @@ Concurrency: several reads and writes of one file are under way at once. What a 
 planned in one moment; the bytes that the plan names stay where they are until it is done.
 """
 
+from dataclasses import dataclass
+
 from blobfs.env import Env
-from blobfs.errors import Damaged
-from blobfs.formats.rows import InodeRow
+from blobfs.errors import Changed, Damaged
+from blobfs.formats.rows import FileContent, InodeRow, Native
 from blobfs.model.changes import LocalInode
-from blobfs.model.nodes import Node, as_local
+from blobfs.model.nodes import as_local
 from blobfs.model.settling import Settling
 from blobfs.model.spans import FromBase, Piece, ReadPart
 from blobfs.model.tree_rules_attributes import row_after_write
-from blobfs.types import ByteRange, InodeNo
+from blobfs.types import ByteRange, InodeNo, Seq
 from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.attributes import BadHandle, state_of
 from blobfs.volume.content import ContentReader, Contents
 from blobfs.volume.namespace import Namespace
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.unsaved import Unsaved
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Base:
+    """What the unsaved bytes of a file lie over. Equal ones are the same content."""
+
+    version: Seq | Native
+    """The commit that brought it, or the object that no commit knows yet to hold it."""
+    size_bytes: int
+    content: FileContent
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Base) and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash(self.version)
 
 
 class VolumeFiles:
@@ -42,16 +60,19 @@ class VolumeFiles:
         self._atimes = atimes
         self._env = env
 
-    def open(self, node: Node, *, for_writing: bool) -> "VolumeFile":
-        """Open a file. It costs no request."""
+    def open(self, inode: InodeNo, *, for_writing: bool) -> "VolumeFile":
+        """Open a file, a native one for writing. It costs no request."""
         if for_writing:
-            self._settling.opened(node.inode)
-        return VolumeFile(node.inode, self, for_writing=for_writing)
+            self._settling.opened(inode)
+        return VolumeFile(inode, self, for_writing=for_writing)
 
     async def write(self, inode: InodeNo, offset: int, data: bytes) -> None:
-        """Take in bytes, once there is room for them; a row is planned after the last await."""
+        """Take in bytes, once there is room for them; a row is planned after the last await.
+
+        The first write to a native file makes it one of the volume.
+        """
         await self._unsaved.wait_for_room(len(data))
-        row = self._namespace.node(inode).row
+        row = self._namespace.adopt(inode).row
         row = row_after_write(row, offset + len(data), self._env.now_ns())
         self._unsaved.write(inode, row, offset, data)
         self.note_touched(inode)
@@ -59,15 +80,15 @@ class VolumeFiles:
     async def read(self, file: "VolumeFile", span: ByteRange) -> bytes | memoryview:
         """Return what a file shows in one moment."""
         inode = file.inode
-        row, committed = self._rows(inode)
+        row, base = self._rows(inode)
         self._atimes.note_read(inode, row.mtime_ns, row.ctime_ns, self._env.now_ns())
         spans = self._unsaved.spans(inode)
         plan = spans.plan_read(span, row.size_bytes, row.base_limit_bytes)
-        base = None
+        reader = None
         if any(isinstance(part, FromBase) for part in plan):
-            base = file.follow(committed or self._orphans.committed(inode), self._contents)
+            reader = file.follow(base or self._base(inode, row), self._contents)
         with self._unsaved.pinned():
-            parts = [await self._read_part(part, base) for part in plan]
+            parts = [await self._read_part(part, reader) for part in plan]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def note_removed(self, inode: InodeNo) -> None:
@@ -84,15 +105,22 @@ class VolumeFiles:
 
     async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
         """Return what `user.blobfs.<name>` says of a file; None: no such attribute."""
-        row = self._orphans.committed(inode)
+        base = self._base(inode, self._namespace.node(inode).row)
         if name == b"cached_bytes":
-            return b"%d" % (0 if row is None else await self._contents.cached_bytes(row.content))
+            return b"%d" % (0 if base is None else await self._contents.cached_bytes(base.content))
         if name != b"state":
             return None
-        if row is None or self._unsaved.inode(inode) is not None:
+        if base is None or self._unsaved.inode(inode) is not None:
             return b"unsaved"
-        cached_bytes = await self._contents.cached_bytes(row.content)
-        return state_of(cached_bytes, row.size_bytes)
+        cached_bytes = await self._contents.cached_bytes(base.content)
+        return state_of(cached_bytes, base.size_bytes)
+
+    def holds(self, inode: InodeNo) -> bool:
+        """Return whether a file is the volume's, and no native one (any more)."""
+        try:
+            return self._namespace.node(inode).native is None
+        except Changed:
+            return False
 
     def note_touched(self, inode: InodeNo) -> None:
         """Note a write or an fsync: whoever saves lets the file settle."""
@@ -105,7 +133,7 @@ class VolumeFiles:
         if self._unsaved.inode(inode) is None:
             self._settling.saved(inode)
 
-    def _rows(self, inode: InodeNo) -> tuple[LocalInode, InodeRow | None]:
+    def _rows(self, inode: InodeNo) -> tuple[LocalInode, Base | None]:
         """Return the row as programs see it, and what it was made from, if that is all of it.
 
         A committed row of a large file takes a while to decode, so it is asked for once a read.
@@ -113,8 +141,19 @@ class VolumeFiles:
         if self._unsaved.inode(inode) is None:
             committed = self._namespace.committed(inode)
             if committed is not None:
-                return as_local(committed), committed
-        return self._namespace.node(inode).row, None
+                return as_local(committed), _base_of(committed)
+        node = self._namespace.node(inode)
+        if node.native is None:
+            return node.row, None
+        bound = node.native.object
+        return node.row, Base(bound, bound.size_bytes, bound)
+
+    def _base(self, inode: InodeNo, row: LocalInode) -> Base | None:
+        """Return what was committed of a file, or the object that it was taken over from."""
+        committed = self._orphans.committed(inode)
+        if committed is not None:
+            return _base_of(committed)
+        return None if row.bound is None else Base(row.bound, row.bound.size_bytes, row.bound)
 
     async def _read_part(self, part: ReadPart, base: ContentReader | None) -> bytes | memoryview:
         if isinstance(part, Piece):
@@ -136,7 +175,7 @@ class VolumeFile:
         self.inode = inode
         self._files = files
         self._for_writing = for_writing
-        self._followed: InodeRow | None = None
+        self._followed: Base | None = None
         self._reader: ContentReader | None = None
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
@@ -160,12 +199,12 @@ class VolumeFile:
             raise BadHandle(f"opened for reading only. inode={self.inode}")
         await self._files.write(self.inode, offset, data)
 
-    def follow(self, row: InodeRow | None, contents: Contents) -> ContentReader | None:
+    def follow(self, base: Base | None, contents: Contents) -> ContentReader | None:
         """Return a reader of the committed content; another one after each commit of it."""
-        if row is None or self._followed is None or row.content_seq != self._followed.content_seq:
+        if base is None or base != self._followed:
             self._leave()
-            self._followed = row
-            self._reader = None if row is None else contents.open(row.size_bytes, row.content)
+            self._followed = base
+            self._reader = None if base is None else contents.open(base.size_bytes, base.content)
         return self._reader
 
     def close(self) -> None:
@@ -177,3 +216,7 @@ class VolumeFile:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _base_of(row: InodeRow) -> Base:
+    return Base(row.content_seq, row.size_bytes, row.content)

@@ -3,6 +3,7 @@
     Inline       in the row itself; costs nothing
     Extents      chunks and holes in order; read through the cache
     ExtentList   the extents lie in chunks of their own, fetched when a read first needs them
+    Native       in an object that another tool wrote: one version of it, and no other (N2)
 
 Concurrency: several reads of one reader may be under way at once.
 """
@@ -15,15 +16,28 @@ from itertools import accumulate, count
 import trio
 
 from blobfs.cache.chunks import ChunkSource
-from blobfs.cache.reading import Reading
-from blobfs.errors import Damaged
+from blobfs.cache.reading import Reader, Reading
+from blobfs.errors import BlobfsError, Changed, Damaged, NotFound
 from blobfs.formats.extent_list import decode_extent_list
-from blobfs.formats.rows import Extent, Extents, FileContent, Inline, ListPart
-from blobfs.types import ByteRange
+from blobfs.formats.rows import Extent, Extents, FileContent, Inline, ListPart, Native
+from blobfs.formats.version import parse_version
+from blobfs.model.listing import to_segment
+from blobfs.types import ByteRange, Content
 
 PARTS_AT_ONCE = 64
 """Parts of a list that are fetched together: some 400 KB that describe 2 to 32 GiB. Reading ahead
 starts anew behind each such group, so they should be far apart."""
+
+
+class Gone(BlobfsError):
+    """The object that a file is bound to was replaced or removed: its bytes are lost (N2)."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, *, is_replaced: bool) -> None:
+        """`is_replaced`: another version lies under its key by now."""
+        super().__init__(message)
+        self.is_replaced = is_replaced
 
 
 class ContentReader(ABC):
@@ -37,6 +51,7 @@ class ContentReader(ABC):
 
         Raises:
             Damaged: a pack is missing or damaged; the message names it.
+            Gone: another tool replaced or removed the object that holds it.
             Unsupported: a newer version wrote a list of extents.
             AccessDenied, Unreachable: the store failed us.
         """
@@ -72,15 +87,18 @@ class Contents:
             return _InlineReader(content.data)
         if isinstance(content, Extents):
             return self.open_extents(size_bytes, content.extents)
+        if isinstance(content, Native):
+            _check_size(size_bytes, content.size_bytes)
+            return _NativeReader(content, self._reading.open(content_of(content)))
         return _ListReader(self, size_bytes, content.parts)
 
     async def extents(self, content: FileContent) -> tuple[Extent, ...]:
-        """Return all extents of a content; none of one that lies in its row.
+        """Return all extents of a content; none of one that lies in its row, or in an object.
 
         Raises:
             Damaged, Unsupported, AccessDenied, Unreachable: as reading does.
         """
-        if isinstance(content, Inline):
+        if isinstance(content, Inline | Native):
             return ()
         return content.extents if isinstance(content, Extents) else await self.load(content.parts)
 
@@ -104,6 +122,8 @@ class Contents:
             return len(content.data)
         if isinstance(content, Extents):
             return await self._reading.chunks.cached_bytes(_data(content.extents))
+        if isinstance(content, Native):
+            return await self._reading.cached_bytes(content_of(content))
         lists = [part.chunk for part in content.parts]
         if await self._reading.chunks.cached_bytes(lists) < sum(e.length_bytes for e in lists):
             return 0
@@ -126,6 +146,28 @@ class _InlineReader(ContentReader):
 
     def close(self) -> None:
         pass
+
+
+class _NativeReader(ContentReader):
+    """One version of an object, which another tool may replace at any time."""
+
+    def __init__(self, native: Native, reader: Reader) -> None:
+        super().__init__(native.size_bytes)
+        self._native = native
+        self._reader = reader
+
+    async def _read(self, span: ByteRange) -> bytes | memoryview:
+        try:
+            return await self._reader.read(span)
+        except (Changed, NotFound) as error:
+            raise Gone(
+                f"another tool replaced or removed the object that holds a file's content. "
+                f"key={self._native.key!r} version={self._native.version!r}",
+                is_replaced=isinstance(error, Changed),
+            ) from error
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class _ExtentsReader(ContentReader):
@@ -219,6 +261,12 @@ class _ListReader(ContentReader):
                 size = self._starts[group + 1] - self._starts[group]
                 self._readers[group] = self._contents.open_extents(size, extents)
         return self._readers[group]
+
+
+def content_of(native: Native) -> Content:
+    """Return what is read of an object that a row refers to."""
+    etag = parse_version(native.version).etag
+    return Content(to_segment(native.key), etag, native.size_bytes)
 
 
 def _places(extents: Sequence[Extent], source: ChunkSource) -> Iterator[int | None]:

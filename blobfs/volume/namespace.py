@@ -2,7 +2,8 @@
 
 What is there is found by `volume.namespace_names`; what changes is planned by pure rules
 (`model.tree_rules`) and becomes rows of the unsaved layer. A native directory in which something is
-made is *adopted*: it and the native ones above it get rows, and keep their numbers.
+made is *adopted*: it and the native ones above it get rows, and keep their numbers. So does a
+native file that is changed in any way: its row is *bound*, it refers to the object.
 
 Concurrency: any method may run in any number of tasks. Native objects are asked first, which may
 take a round trip; then a change is planned and applied without an await in between.
@@ -10,6 +11,7 @@ take a round trip; then a change is planned and applied without an await in betw
 
 import errno
 import logging
+from dataclasses import replace
 
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
@@ -27,6 +29,7 @@ from blobfs.model.tree_rules import (
     plan_make,
     plan_rmdir,
     plan_unlink,
+    plan_unmarking,
 )
 from blobfs.model.tree_rules_attributes import (
     Wanted,
@@ -35,7 +38,7 @@ from blobfs.model.tree_rules_attributes import (
     plan_setattr,
     plan_setxattr,
 )
-from blobfs.model.tree_rules_rename import plan_rename
+from blobfs.model.tree_rules_rename import EXCHANGE, plan_rename
 from blobfs.types import InodeNo
 from blobfs.volume.namespace_folder import FolderReader
 from blobfs.volume.namespace_layers import Layers, ReplayedRows, UnsavedRows
@@ -44,6 +47,8 @@ from blobfs.volume.namespace_numbers import Numbers
 from blobfs.volume.native import NativeTree
 
 log = logging.getLogger("blobfs.namespace")
+
+NO_CHANGE = Change()
 
 
 class Namespace:
@@ -139,7 +144,7 @@ class Namespace:
             ReadOnly: the mount is read-only.
             BlobfsError: the store did not answer whether the name is taken.
         """
-        self._check_writable()
+        self.check_writable()
         asked = await self._names.ask(parent, name)
         place = self._names.place(parent, name, asked)
         now_ns = self._env.now_ns()
@@ -153,12 +158,14 @@ class Namespace:
 
         Raises:
             Refused: EEXIST, EPERM (a directory), ENOENT, ENOTDIR, EMLINK, ENAMETOOLONG.
-            ReadOnly: the mount is read-only, or it is a native object.
+            ReadOnly: the mount is read-only.
         """
-        self._check_writable()
+        self.check_writable()
         asked = await self._names.ask(parent, name)
         place = self._names.place(parent, name, asked)
-        self._apply(plan_link(self.node(inode), place, self._env.now_ns()), place)
+        node, bound = self._bound(self.node(inode))
+        change = plan_link(node, place, self._env.now_ns())
+        self._apply(merged(bound, change), place)
         return self.node(inode)
 
     async def unlink(self, parent: InodeNo, name: bytes) -> Node:
@@ -169,25 +176,26 @@ class Namespace:
 
         Raises:
             Refused: ENOENT, EISDIR, ENOTDIR, EPERM, ENAMETOOLONG.
-            ReadOnly: the mount is read-only, or it is a native object.
+            ReadOnly: the mount is read-only.
         """
-        self._check_writable()
+        self.check_writable()
         asked = await self._names.ask(parent, name)
-        place = self._names.place(parent, name, asked)
-        return self._remove(place, plan_unlink(place, self._env.now_ns()))
+        place, bound = self._own(self._names.place(parent, name, asked))
+        return self._remove(place, merged(bound, plan_unlink(place, self._env.now_ns())))
 
     async def rmdir(self, parent: InodeNo, name: bytes) -> Node:
         """Remove an empty directory; return it as it is then, gone, until `drop`.
 
         Raises:
             Refused: ENOENT, ENOTDIR, ENOTEMPTY, EPERM, ENAMETOOLONG.
-            ReadOnly: the mount is read-only, or native objects make up the directory.
+            ReadOnly: the mount is read-only.
             BlobfsError: the store did not answer whether it is empty.
         """
-        self._check_writable()
+        self.check_writable()
         asked = await self._names.ask(parent, name, takes_place=True)
-        place = self._names.place(parent, name, asked)
-        return self._remove(place, plan_rmdir(place, self._env.now_ns()))
+        place, _ = self._own(self._names.place(parent, name, asked))
+        change = plan_rmdir(place, self._env.now_ns())
+        return self._remove(place, merged(plan_unmarking(place), change))
 
     async def rename(
         self,
@@ -203,19 +211,20 @@ class Namespace:
 
         Raises:
             Refused: ENOENT, EEXIST, EINVAL, ENOTDIR, EISDIR, ENOTEMPTY, EPERM, ENAMETOOLONG.
-            ReadOnly: the mount is read-only, or native objects are in the way or would move.
+            ReadOnly: the mount is read-only, or a directory of native objects would move.
             BlobfsError: the store did not answer what the names are.
         """
-        self._check_writable()
+        self.check_writable()
         asked_old = await self._names.ask(parent, name)
         asked_new = await self._names.ask(new_parent, new_name, takes_place=True)
-        old = self._names.place(parent, name, asked_old)
-        new = self._names.place(new_parent, new_name, asked_new)
+        old, bound_old = self._own(self._names.place(parent, name, asked_old))
+        new, bound_new = self._own(self._names.place(new_parent, new_name, asked_new))
         lineage = self._names.lineage(old, new)
         change = plan_rename(old, new, flags, lineage, self._env.now_ns())
         if not change.dirents:
             return None  # both names lead to one inode
-        self._apply(change, old, new)
+        unmarked = NO_CHANGE if flags & EXCHANGE else plan_unmarking(new)
+        self._apply(merged(bound_old, bound_new, unmarked, change), old, new)
         return None if new.found is None else self.node(new.found.inode)
 
     def drop(self, inode: InodeNo) -> None:
@@ -225,14 +234,25 @@ class Namespace:
     # --- attributes ------------------------------------------------------------------
 
     def setattr(self, inode: InodeNo, wanted: Wanted) -> Node:
-        """Set attributes of an inode; ctime is now. A native directory is adopted.
+        """Set attributes of an inode; ctime is now.
 
         Raises:
             Refused: EISDIR or EINVAL (a size for what is no file), EFBIG.
-            ReadOnly: the mount is read-only, or it is a native object.
+            ReadOnly: the mount is read-only.
+            Changed: it is a native file, whose name leads to another one by now.
         """
-        node = self._changeable(inode)
-        return self._alter(node, plan_setattr(node, wanted, self._env.now_ns()))
+        node, bound = self._changeable(inode)
+        return self._alter(node, bound, plan_setattr(node, wanted, self._env.now_ns()))
+
+    def adopt(self, inode: InodeNo) -> Node:
+        """Make a native file the volume's, because its content is to change (N3).
+
+        Raises:
+            ReadOnly: the mount is read-only.
+            Changed: its name leads to another file by now.
+        """
+        node, bound = self._changeable(inode)
+        return self._alter(node, bound, NO_CHANGE) if bound.inodes else node
 
     def setxattr(
         self, inode: InodeNo, name: bytes, value: bytes, mode: XattrMode = "either"
@@ -241,33 +261,64 @@ class Namespace:
 
         Raises:
             Refused: EEXIST or ENODATA (against `mode`), ENOSPC.
-            ReadOnly: the mount is read-only, or it is a native object.
+            ReadOnly: the mount is read-only.
+            Changed: as `setattr`.
         """
-        node = self._changeable(inode)
-        return self._alter(node, plan_setxattr(node, name, value, self._env.now_ns(), mode))
+        node, bound = self._changeable(inode)
+        change = plan_setxattr(node, name, value, self._env.now_ns(), mode)
+        return self._alter(node, bound, change)
 
     def removexattr(self, inode: InodeNo, name: bytes) -> Node:
         """Remove an extended attribute.
 
         Raises:
             Refused: ENODATA.
-            ReadOnly: the mount is read-only, or it is a native object.
+            ReadOnly: the mount is read-only.
+            Changed: as `setattr`.
         """
-        node = self._changeable(inode)
-        return self._alter(node, plan_removexattr(node, name, self._env.now_ns()))
+        node, bound = self._changeable(inode)
+        return self._alter(node, bound, plan_removexattr(node, name, self._env.now_ns()))
 
-    # --- inside ----------------------------------------------------------------------
+    def check_writable(self) -> None:
+        """Make sure that programs may change anything here.
 
-    def _check_writable(self) -> None:
+        Raises:
+            ReadOnly: the mount is read-only.
+        """
         if self._read_only:
             raise ReadOnly("mounted read-only")
 
-    def _changeable(self, inode: InodeNo) -> Node:
-        self._check_writable()
-        return self.node(inode)
+    # --- inside ----------------------------------------------------------------------
 
-    def _alter(self, node: Node, change: Change) -> Node:
-        self._unsaved.apply(self._with_adoption(change, node))
+    def _changeable(self, inode: InodeNo) -> tuple[Node, Change]:
+        self.check_writable()
+        return self._bound(self.node(inode))
+
+    def _bound(self, node: Node) -> tuple[Node, Change]:
+        """Return a native file as one of the volume, with the rows that make it so."""
+        if node.native is None or node.is_folder:
+            return node, NO_CHANGE
+        change = self._names.binding(node)
+        row = change.inodes[node.inode]
+        assert row is not None
+        return Node(node.inode, row), change
+
+    def _own(self, place: Place) -> tuple[Place, Change]:
+        """Return a place with what is found there as the volume's own, and the rows for that.
+
+        Of a native directory there are none: it goes, or is refused to move.
+        """
+        node = place.found
+        if node is None or node.native is None:
+            return place, NO_CHANGE
+        if node.is_folder:
+            return replace(place, found=Node(node.inode, node.row)), NO_CHANGE
+        shadows = node.native.object.version
+        node, bound = self._bound(node)
+        return replace(place, found=node, shadows=shadows), bound
+
+    def _alter(self, node: Node, bound: Change, change: Change) -> Node:
+        self._unsaved.apply(self._with_adoption(merged(bound, change), node))
         return self.node(node.inode)
 
     def _remove(self, place: Place, change: Change) -> Node:

@@ -12,8 +12,9 @@ Concurrency: one reader at a time; others may change the directory between its c
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Protocol
 
 import msgspec
 
@@ -39,6 +40,18 @@ class Listed(msgspec.Struct, frozen=True):
     """Until when, on the monotonic clock, the name may be believed to lead to this inode."""
 
 
+class Finder(Protocol):
+    """What a reader asks of `volume.namespace_names`."""
+
+    def node_of_name(self, parent: InodeNo, name: bytes) -> Node | None: ...
+
+    def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node: ...
+
+    async def hidden_in(
+        self, parent: InodeNo, prefix: str, entries: Iterable[Entry]
+    ) -> frozenset[bytes]: ...
+
+
 class FolderReader:
     """One open directory. Made by `Namespace.open_folder`; close it."""
 
@@ -47,15 +60,13 @@ class FolderReader:
         folder: Node,
         layers: Layers,
         view: FolderView | None,
-        node_of_name: Callable[[InodeNo, bytes], Node | None],
-        node_of_entry: Callable[[InodeNo, str, Entry], Node],
+        finder: Finder,
     ) -> None:
         self.inode = folder.inode
         self._prefix = folder.row.prefix or ""
         self._layers = layers
         self._view = view
-        self._node_of_name = node_of_name
-        self._node_of_entry = node_of_entry
+        self._finder = finder
         self._rewind()
 
     async def read(self, cookie: int) -> Iterator[Listed] | None:
@@ -106,7 +117,7 @@ class FolderReader:
     def _volume_entries(self, start: int, stop: int) -> Iterator[Listed]:
         for position in range(start, stop):
             name = self._shown[position]
-            if (node := self._node_of_name(self.inode, name)) is not None:
+            if (node := self._finder.node_of_name(self.inode, name)) is not None:
                 yield Listed(name, node, position + 1, FOR_EVER_S)
 
     async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
@@ -120,24 +131,28 @@ class FolderReader:
             if number + 1 == len(self._starts):
                 self._starts.append(stop)
             if position < stop:
-                entries = self._native_entries(page[position - start :], position, view)
+                behind = page[position - start :]
+                hidden = await self._finder.hidden_in(self.inode, self._prefix, behind)
+                entries = self._native_entries(behind, position, view, hidden)
                 return entries, FIRST_NATIVE_COOKIE + stop
             number += 1
         return None
 
     def _native_entries(
-        self, page: list[Entry], position: int, view: FolderView
+        self, page: list[Entry], position: int, view: FolderView, hidden: frozenset[bytes]
     ) -> Iterator[Listed]:
         has_rows = bool(self._shown) or self._layers.has_rows(self.inode)
         for cookie, entry in enumerate(page, FIRST_NATIVE_COOKIE + position + 1):
+            if entry.name in hidden:
+                continue
             node = None
             if has_rows:
                 if self._was_shown(entry.name):
                     continue
                 # It may have come to the volume since: a directory that was adopted, say.
-                node = self._node_of_name(self.inode, entry.name)
+                node = self._finder.node_of_name(self.inode, entry.name)
             if node is None:
-                node = self._node_of_entry(self.inode, self._prefix, entry)
+                node = self._finder.node_of_entry(self.inode, self._prefix, entry)
             yield Listed(entry.name, node, cookie, view.valid_until_s)
 
     def _was_shown(self, name: bytes) -> bool:

@@ -7,8 +7,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from blobfs.formats.rows import DirentRow, InodeRow
-from blobfs.model.changes import Change, Gone, LocalDirent, LocalInode
+from blobfs.formats.rows import DirentRow, InodeRow, Native
+from blobfs.model.changes import (
+    HIDDEN_FOLDER,
+    Change,
+    Gone,
+    LocalDirent,
+    LocalInode,
+    hiding,
+)
 from blobfs.model.nodes import as_local
 from blobfs.types import InodeNo, Serial
 
@@ -41,6 +48,12 @@ class ReplayedRows(Protocol):
         """Return dirents behind the name `after` (b"": from the first), in order of names."""
 
     def has_dirents(self, parent: InodeNo) -> bool: ...
+
+    def hides(self, key: bytes, version: str) -> bool:
+        """Whether this version of an object does not show (N1)."""
+
+    def hides_below(self, prefix: bytes) -> bool:
+        """Whether it may be so of objects whose keys begin with `prefix`: never a wrong no."""
 
 
 class Layers:
@@ -78,6 +91,19 @@ class Layers:
         if any(isinstance(row, LocalDirent) for row in unsaved.values()):
             return False
         return all(name in unsaved for name in self._committed_names(parent))
+
+    def hides(self, found: Native) -> bool:
+        """Whether an object does not show under its key: in this version, and no other (N1)."""
+        if self._unsaved.dirent(*hiding(found.key, found.version)) is not None:
+            return True
+        return self._tree.hides(found.key, found.version)
+
+    def hides_below(self, prefix: bytes) -> bool:
+        """Whether objects whose keys begin with `prefix` may not show; never a wrong no."""
+        unsaved = self._unsaved.dirents(HIDDEN_FOLDER)
+        if any(name.startswith(prefix) for name in unsaved):
+            return True
+        return self._tree.hides_below(prefix)
 
     def unsaved_names(self, parent: InodeNo) -> list[bytes]:
         """Return the names in a directory that unsaved rows have now, sorted."""

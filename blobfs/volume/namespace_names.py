@@ -7,12 +7,23 @@ Concurrency: what is found holds until the next await. So changes are made in tw
 waits for what native objects say of a name, then `place` sums it up with the rows of the moment.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from blobfs.errors import Changed, Damaged
+from blobfs.formats.rows import Native
+from blobfs.formats.version import spell_version
+from blobfs.model.changes import Change
 from blobfs.model.listing import Entry, to_name, to_segment
-from blobfs.model.nodes import NativeLook, NativeNode, Node
-from blobfs.model.tree_rules import Place, check_folder, check_name
+from blobfs.model.nodes import NativeLook, NativeNode, Node, object_of
+from blobfs.model.tree_rules import (
+    Place,
+    check_folder,
+    check_name,
+    merged,
+    plan_adoption,
+    plan_binding,
+)
 from blobfs.model.tree_rules_rename import Lineage
 from blobfs.types import ROOT_INODE, InodeNo
 from blobfs.volume.namespace_folder import FOR_EVER_S, FolderReader
@@ -37,6 +48,8 @@ class Asked:
     entry: Entry | None = None
     has_entries: bool = False
     """A directory of that name has some."""
+    marker: str | None = None
+    """The version of the object that keeps a directory of that name in being."""
 
 
 NOT_NATIVE = Asked()
@@ -94,8 +107,8 @@ class Names:
         found = await self._native.lookup(prefix, name)
         if (node := self.node_of_name(parent, name)) is not None:
             return Named(node, FOR_EVER_S)  # it was made meanwhile
-        if found.entry is not None:
-            node = self.node_of_entry(parent, prefix, found.entry)
+        if (entry := await self._shown(prefix, found.entry)) is not None:
+            node = self.node_of_entry(parent, prefix, entry)
         return Named(node, found.valid_until_s)
 
     def node_of_name(self, parent: InodeNo, name: bytes) -> Node | None:
@@ -130,7 +143,25 @@ class Names:
         view = None
         if prefix is not None and not folder.is_gone:
             view = await self._native.open_folder(prefix)
-        return FolderReader(folder, self._layers, view, self.node_of_name, self.node_of_entry)
+        return FolderReader(folder, self._layers, view, self)
+
+    async def hidden_in(
+        self, parent: InodeNo, prefix: str, entries: Iterable[Entry]
+    ) -> frozenset[bytes]:
+        """Return the names of native entries that do not show, of those that no row holds.
+
+        Raises:
+            BlobfsError: what lies below one has to be listed and the store did not answer.
+        """
+        if not self._layers.hides_below(to_name(prefix)):
+            return frozenset()
+        names = [
+            entry.name
+            for entry in entries
+            if self._layers.dirent(parent, entry.name) is None
+            if await self._shown(prefix, entry) is None
+        ]
+        return frozenset(names)
 
     # --- before a change -------------------------------------------------------------
 
@@ -147,10 +178,17 @@ class Names:
         node = self.node_of_name(parent, name)
         if node is not None and node.row.prefix is None:
             return NOT_NATIVE
-        entry = (await self._native.lookup(prefix, name)).entry
+        found = await self._native.lookup(prefix, name)
+        entry = await self._shown(prefix, found.entry)
         if entry is None or not (takes_place and entry.is_folder):
             return Asked(entry)
-        return Asked(entry, await self._has_native_entries(f"{prefix}{to_segment(name)}/"))
+        below = f"{prefix}{to_segment(name)}/"
+        if await self._shows_entries(below):
+            return Asked(entry, has_entries=True)
+        marker = self._marker(below)
+        # Without either, it is made up by keys that no path can name, or by another volume.
+        is_odd = marker is None and not self._layers.hides_below(to_name(below))
+        return Asked(entry, is_odd, marker)
 
     def place(self, parent: InodeNo, name: bytes, asked: Asked) -> Place:
         """Sum up what is known of a name."""
@@ -165,7 +203,7 @@ class Names:
             found=node,
             shadows="" if dirent is None else dirent.shadows,
             has_entries=node is not None and node.is_folder and self._has_entries(node, asked),
-            is_native_too=asked.entry is not None,
+            marker=asked.marker,
         )
 
     def lineage(self, old: Place, new: Place) -> Lineage:
@@ -182,7 +220,44 @@ class Names:
         folders = self._down_to(folder.native.prefix)
         return [node for node in folders if node.native is not None]
 
+    def binding(self, node: Node) -> Change:
+        """Return the rows that take a native file into the volume, and the way to it.
+
+        Raises:
+            Changed: its name leads to something else by now.
+        """
+        native = node.native
+        assert native is not None  # else nobody asks
+        folders = self._down_to(native.prefix)
+        name = native.entry.name
+        is_elsewhere = folders[-1].row.prefix != native.prefix
+        is_taken = self._layers.dirent(folders[-1].inode, name) is not None
+        if is_elsewhere or is_taken or self._layers.hides(native.object):
+            raise Changed(f"the name leads to another file. prefix={native.prefix!r} name={name!r}")
+        above = plan_adoption(folder for folder in folders if folder.native is not None)
+        return merged(above, plan_binding(folders[-1], native, node.row))
+
     # --- inside ----------------------------------------------------------------------
+
+    async def _shown(self, prefix: str, entry: Entry | None) -> Entry | None:
+        """Return a native entry if it shows: not if it, or all that makes it up, is hidden (N1).
+
+        Only a directory below which something is hidden has to be looked through.
+        """
+        if entry is None:
+            return None
+        if not entry.is_folder:
+            return None if self._layers.hides(object_of(prefix, entry)) else entry
+        below = f"{prefix}{to_segment(entry.name)}/"
+        if not self._layers.hides_below(to_name(below)) or await self._shows_entries(below):
+            return entry
+        marker = self._marker(below)
+        is_hidden = marker is None or self._layers.hides(Native(to_name(below), 0, marker))
+        return None if is_hidden else entry
+
+    def _marker(self, prefix: str) -> str | None:
+        mtime_ns = self._native.marker_ns(prefix)
+        return None if mtime_ns is None else spell_version("", 0, mtime_ns)
 
     def _native_node(self, native: NativeNode) -> Node:
         entry = native.entry
@@ -204,13 +279,15 @@ class Names:
             return known
         return self.node_of_entry(folder.inode, folder.row.prefix or "", Entry(name, True))
 
-    async def _has_native_entries(self, prefix: str) -> bool:
+    async def _shows_entries(self, prefix: str) -> bool:
+        """Return whether any native entry of a directory shows."""
         view = await self._native.open_folder(prefix)
         try:
             number = 0
             while (page := await view.page(number)) is not None:
-                if page:
-                    return True
+                for entry in page:
+                    if await self._shown(prefix, entry) is not None:
+                        return True
                 number += 1
             return False
         finally:

@@ -39,6 +39,8 @@ class Natives:
         if entry.is_folder:
             return self._folder(parent, f"{parent_prefix}{to_segment(entry.name)}/", entry)
         number = file_number(self._seed, parent_prefix, entry.name, entry.etag)
+        while self._row(number) is not None:
+            number = next_native(number)  # the same bytes as what a row stands for by now (N6)
         return self._find_or_hold(number, parent, parent_prefix, entry)
 
     def _folder(self, parent: InodeNo, prefix: str, entry: Entry) -> NativeNode:

@@ -179,6 +179,14 @@ class NativeTree:
         folder = self._listings.folder(prefix)
         return self._born_ns if folder is None or folder.mtime_ns is None else folder.mtime_ns
 
+    def marker_ns(self, prefix: str) -> int | None:
+        """Return the time of the object that makes a directory be there, even an empty one.
+
+        None: there is none, as far as the last listing tells.
+        """
+        folder = self._listings.folder(prefix)
+        return None if folder is None else folder.mtime_ns
+
     def forget(self, prefix: str, name: bytes) -> None:
         """Ask the store again for `name`: what we said of it turned out to be outdated."""
         self._names.forget(prefix, name)

@@ -1,6 +1,6 @@
 """What writing must do in a bucket that holds objects of other tools, and after a remount.
 
-Native objects stay readable and unchanged; new entries can be made beside them anywhere.
+New entries can be made beside native objects anywhere, and these are files like any other.
 """
 
 import errno
@@ -40,30 +40,94 @@ class MixedContract(VfsContract):
             await files.write(b"d/e/new", b"new")
             assert [(await files.stat(path)).inode for path in paths] == before
 
-    async def test_native_files_cannot_be_changed(self, tmp_path: Path) -> None:
-        """Not yet; an error at once is better than a change that is lost."""
-        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+    async def test_native_files_can_be_renamed_and_removed(self, tmp_path: Path) -> None:
+        """What another tool wrote is a file like any other."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False) as files:
+            before = (await files.stat(b"d/f")).inode
             await files.write(b"d/new", b"new")
-            for attempt in (
-                files.open(b"d/f", os.O_RDWR),
-                files.open(b"d/f", os.O_WRONLY | os.O_TRUNC),
-                files.truncate(b"d/f", 0),
-                files.unlink(b"d/f"),
-                files.rename(b"d/f", b"d/g"),
-                files.rename(b"d/new", b"d/f"),
-                files.rename(b"d/new", b"d/f", EXCHANGE),
-                files.rename(b"d", b"elsewhere"),
-                files.link(b"d/f", b"d/g"),
-                files.chmod(b"d/f", 0o600),
-                files.chown(b"d/f", 1, 1),
-                files.utime(b"d/f", 0, 0),
-                files.setxattr(b"d/f", "user.a", b"x"),
-            ):
-                with failing(errno.EROFS):
-                    await attempt
-            assert await files.listdir(b"d") == [b"e", b"f", b"new"]
+            await files.rename(b"d/f", b"g")
+            await files.link(b"g", b"d/h")
+            await files.rename(b"d/new", b"top")
+            await files.rename(b"top", b"d/e/deep", EXCHANGE)
+            await files.unlink(b"g")
+            assert await files.listdir(b"") == [b"d", b"top"]
+            assert await files.listdir(b"d") == [b"e", b"h"]
+            assert await files.read(b"d/h") == b"native"
+            assert await files.read(b"d/e/deep") == b"new"
+            assert await files.read(b"top") == b"deep"
+            found = await files.stat(b"d/h")
+            assert (found.inode, found.nlink) == (before, 1)
+            with failing(errno.EROFS):
+                await files.rename(b"d", b"elsewhere")
+        async with self.opened(store, tmp_path) as files:
+            assert await files.listdir(b"d") == [b"e", b"h"]
+            assert await files.read(b"d/h") == b"native"
+            assert await files.read(b"top") == b"deep"
+
+    async def test_native_files_have_attributes(self, tmp_path: Path) -> None:
+        """`rsync -a` sets them on everything that it has written."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            await files.chmod(b"d/f", 0o600)
+            await files.utime(b"d/f", 5, 7)
+            await files.setxattr(b"d/f", "user.a", b"x")
+            found = await files.stat(b"d/f")
+            assert (oct(found.permissions), found.mtime_ns) == (oct(0o600), 7)
+            assert await files.getxattr(b"d/f", "user.a") == b"x"
             assert await files.read(b"d/f") == b"native"
-            assert await files.read(b"d/new") == b"new"
+
+    async def test_native_files_can_be_written(self, tmp_path: Path) -> None:
+        """Editing the file that lies there is the most ordinary thing."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False) as files:
+            reader = await files.open(b"d/f")
+            assert await reader.read(0, 100) == b"native"
+            handle = await files.open(b"d/f", os.O_RDWR)
+            assert await handle.read(0, 100) == b"native"
+            await handle.write(2, b"--")
+            assert await handle.read(0, 100) == b"na--ve"
+            assert await reader.read(0, 100) == b"na--ve"
+            await handle.write(8, b"end")
+            await handle.close()
+            await reader.close()
+            await files.truncate(b"top", 2)
+            emptied = await files.open(b"d/e/deep", os.O_WRONLY | os.O_TRUNC)
+            await emptied.write(1, b"x")
+            await emptied.close()
+            assert await files.read(b"d/f") == b"na--ve\0\0end"
+            assert await files.read(b"top") == b"to"
+            assert await files.read(b"d/e/deep") == b"\0x"
+        async with self.opened(store, tmp_path) as files:
+            assert await files.read(b"d/f") == b"na--ve\0\0end"
+            assert await files.read(b"top") == b"to"
+            assert await files.read(b"d/e/deep") == b"\0x"
+
+    async def test_native_folders_can_be_removed_with_all_in_them(self, tmp_path: Path) -> None:
+        """`rm -r`; and nothing of it comes back."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False) as files:
+            with failing(errno.ENOTEMPTY):
+                await files.rmdir(b"d")
+            await files.unlink(b"d/e/deep")
+            await files.rmdir(b"d/e")
+            await files.unlink(b"d/f")
+            await files.rmdir(b"d")
+            assert await files.listdir(b"") == [b"top"]
+            await files.mkdir(b"d")
+            assert await files.listdir(b"d") == []
+        async with self.opened(store, tmp_path) as files:
+            assert await files.listdir(b"") == [b"d", b"top"]
+            assert await files.listdir(b"d") == []
+
+    async def test_a_removed_native_file_lives_on_while_it_is_open(self, tmp_path: Path) -> None:
+        """Programs remove what they have just opened, so that nobody else finds it."""
+        async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            for path, flags in ((b"d/f", os.O_RDONLY), (b"top", os.O_RDWR)):
+                handle = await files.open(path, flags)
+                await files.unlink(path)
+                assert await handle.read(0, 100) in (b"native", b"top")
+                await handle.close()
+            assert await files.listdir(b"d") == [b"e"]
 
     async def test_native_names_are_taken(self, tmp_path: Path) -> None:
         """Looked up before or not."""

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -47,7 +48,7 @@ def free(name: bytes = b"new", parent: Node = FOLDER) -> Place:
     return Place(parent, name)
 
 
-def taken(by: Node, name: bytes = b"old", parent: Node = FOLDER, **facts: bool) -> Place:
+def taken(by: Node, name: bytes = b"old", parent: Node = FOLDER, **facts: Any) -> Place:
     return Place(parent, name, by, **facts)
 
 

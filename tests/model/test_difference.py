@@ -6,6 +6,7 @@ from blobfs.formats.commit import (
     AddLinks,
     DropDirent,
     DropFolder,
+    Hide,
     MoveFolder,
     NewInode,
     Operation,
@@ -13,9 +14,10 @@ from blobfs.formats.commit import (
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
 )
-from blobfs.formats.rows import EMPTY, DirentRow, Inline, InodeRow, Kind
-from blobfs.model.changes import DirentKey, LocalDirent, LocalInode
+from blobfs.formats.rows import EMPTY, DirentRow, Inline, InodeRow, Kind, Native
+from blobfs.model.changes import DirentKey, LocalDirent, LocalInode, hiding
 from blobfs.model.difference import InodeChange, NameChange, operations_for
 from blobfs.types import ROOT_INODE, InodeNo, Seq
 
@@ -220,3 +222,42 @@ def _apply(
                 raise AssertionError(said)
     rows = {inode: InodeRow(**fields) for inode, fields in state.items()}  # type: ignore[arg-type]
     return rows, names
+
+
+BOUND = Native(b"d/old", 5, "5 7 abc")
+HIDING = hiding(BOUND.key, BOUND.version)
+HIDDEN = LocalDirent(A, Kind.FILE, BOUND.version)
+
+
+def test_a_file_that_is_bound_refers_to_its_object() -> None:
+    """It would be copied, or be empty."""
+    after = local(size_bytes=5, base_limit_bytes=5, bound=BOUND)
+    inode, name = InodeChange(A, None, after, BOUND), NameChange(HIDING, None, HIDDEN)
+    operations = operations_for([inode], [name])
+    assert SetContent(A, 5, BOUND, Seq(0)) in operations
+    assert operations[-1] == Hide(BOUND.key, BOUND.version)
+
+
+def test_an_object_is_given_up_with_the_last_that_refers_to_it() -> None:
+    """Its bytes would be kept for ever, or be deleted under a file (N5)."""
+    given_up = UnlinkNative(BOUND.key, BOUND.version)
+    bound = row(size_bytes=5, content=BOUND)
+    data = Inline(b"ab")
+
+    def last(*inodes: InodeChange, hidden: bool = False) -> Operation:
+        names = [NameChange(HIDING, None, HIDDEN)] if hidden else []
+        return operations_for(inodes, names)[-1]
+
+    assert last(InodeChange(A, bound, None)) == given_up
+    assert last(InodeChange(A, bound, local(size_bytes=2), data)) == given_up
+    assert (
+        last(InodeChange(A, None, local(size_bytes=2, bound=BOUND), data), hidden=True) == given_up
+    )
+    assert last(hidden=True) == given_up
+    assert last(InodeChange(A, bound, local(size_bytes=5, mode=0o600))) != given_up
+
+
+def test_a_marker_is_hidden_and_kept() -> None:
+    """It has no version by which it could be deleted safely."""
+    name = NameChange(hiding(b"d/", "0 7 "), None, LocalDirent(A, Kind.FOLDER, "0 7 "))
+    assert operations_for([], [name]) == (Hide(b"d/", "0 7 "),)

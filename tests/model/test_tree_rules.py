@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from blobfs.errors import ReadOnly
-from blobfs.formats.rows import Kind
-from blobfs.model.changes import Change, LocalDirent
+from blobfs.formats.rows import Kind, Native
+from blobfs.model.changes import Change, DirentKey, LocalDirent, hidden_by, hiding
 from blobfs.model.listing import Entry
 from blobfs.model.nodes import NativeLook, NativeNode, Node
 from blobfs.model.tree_rules import (
@@ -19,10 +18,12 @@ from blobfs.model.tree_rules import (
     merged,
     new_row,
     plan_adoption,
+    plan_binding,
     plan_link,
     plan_make,
     plan_rmdir,
     plan_unlink,
+    plan_unmarking,
 )
 from blobfs.model.tree_rules_rename import plan_rename
 from blobfs.types import ROOT_INODE, InodeNo
@@ -151,7 +152,6 @@ def test_one_more_name_is_counted() -> None:
         (folder(6), errno.EPERM),
         (node(10, nlink=0), errno.ENOENT),
         (node(10, nlink=MOST_LINKS), errno.EMLINK),
-        (native(b"old"), errno.EROFS),
     ],
 )
 def test_what_cannot_be_linked(linked: Node, number: int) -> None:
@@ -179,7 +179,6 @@ def test_a_name_is_taken_away(names: int) -> None:
     [
         (free(), errno.ENOENT),
         (taken(folder(6)), errno.EISDIR),
-        (taken(native(b"old")), errno.EROFS),
         (taken(FILE, b".blobfs"), errno.EPERM),
     ],
 )
@@ -204,13 +203,11 @@ def test_an_empty_directory_is_removed() -> None:
         (free(), errno.ENOENT),
         (taken(FILE), errno.ENOTDIR),
         (taken(folder(6), has_entries=True), errno.ENOTEMPTY),
-        (taken(folder(6, prefix="a/"), is_native_too=True), errno.EROFS),
-        (taken(native(b"old", is_folder=True)), errno.EROFS),
         (taken(folder(6), b".blobfs"), errno.EPERM),
     ],
 )
 def test_what_cannot_be_removed(place: Place, number: int) -> None:
-    """As rmdir(2) has it; and what objects keep in being would only come back."""
+    """As rmdir(2) has it."""
     with refusing(number):
         plan_rmdir(place, NOW_NS)
 
@@ -253,7 +250,38 @@ def test_native_objects_look_like_the_mounting_users() -> None:
     assert (inside.row.mode, inside.row.prefix, inside.parent) == (0o755, "a/x/", 5)
 
 
-def test_errors_name_what_they_are_about() -> None:
-    """`EROFS` alone leaves people guessing which of thousands of files it was."""
-    with pytest.raises(ReadOnly, match="prefix='a/' name=b'old'"):
-        plan_unlink(taken(native(b"old")), NOW_NS)
+# --- other tools' files --------------------------------------------------------------------
+
+
+def test_a_native_file_is_bound_where_it_lies() -> None:
+    """Its bytes would have to be copied to give it another mode (N3)."""
+    node = native(b"old")
+    assert node.native is not None
+    change = plan_binding(FOLDER, node.native, node.row)
+    bound = Native(b"a/old", 0, "0 0 1")
+    dirent = LocalDirent(node.inode, Kind.FILE, bound.version)
+    assert change.inodes == {node.inode: replace(node.row, bound=bound)}
+    assert change.dirents == {
+        (FOLDER.inode, b"old"): dirent,
+        hiding(bound.key, bound.version): dirent,
+    }
+
+
+def test_what_is_hidden_can_be_told_from_its_dirent() -> None:
+    """The wrong object would be hidden in everybody's directory (N1)."""
+    for key, version in ((b"a/b", "5 7 abc"), (b"with\0nul", "5 7 abc"), (b"d/", "0 7 ")):
+        assert hidden_by(hiding(key, version)) == (key, version)
+
+
+@pytest.mark.parametrize(
+    ("place", "hidden"),
+    [
+        (taken(folder(6, prefix="a/"), marker="0 7 "), {hiding(b"a/", "0 7 ")}),
+        (taken(folder(6, prefix="a/")), set()),
+        (taken(folder(6), marker="0 7 "), set()),
+        (free(), set()),
+    ],
+)
+def test_a_directory_that_goes_takes_its_marker_along(place: Place, hidden: set[DirentKey]) -> None:
+    """It would be back at once."""
+    assert plan_unmarking(place).dirents.keys() == hidden

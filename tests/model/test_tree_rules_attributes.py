@@ -74,12 +74,10 @@ def test_a_time_given_with_a_size_is_the_time() -> None:
         (FOLDER, Wanted(size_bytes=0), errno.EISDIR),
         (LINK, Wanted(size_bytes=0), errno.EINVAL),
         (FILE, Wanted(size_bytes=MOST_FILE_BYTES + 1), errno.EFBIG),
-        (NATIVE, Wanted(mode=0o600), errno.EROFS),
-        (NATIVE, Wanted(size_bytes=0), errno.EROFS),
     ],
 )
 def test_what_cannot_be_set(node: Node, wanted: Wanted, number: int) -> None:
-    """As truncate(2) has it; what another tool wrote stays as it is."""
+    """As truncate(2) has it."""
     with pytest.raises(BlobfsError) as caught:
         plan_setattr(node, wanted, NOW_NS)
     assert caught.value.errno == number
@@ -152,17 +150,6 @@ def test_attributes_have_a_limit() -> None:
     with pytest.raises(BlobfsError) as caught:
         plan_setxattr(FILE, b"user.a", value + b"1", NOW_NS)
     assert caught.value.errno == errno.ENOSPC
-
-
-def test_native_files_keep_their_attributes() -> None:
-    """What another tool wrote stays as it is."""
-    for plan in (
-        lambda: plan_setxattr(NATIVE, b"user.a", b"", NOW_NS),
-        lambda: plan_removexattr(NATIVE, b"user.a", NOW_NS),
-    ):
-        with pytest.raises(BlobfsError) as caught:
-            plan()
-        assert caught.value.errno == errno.EROFS
 
 
 def test_a_committed_row_is_where_unsaved_changes_begin() -> None:

@@ -102,13 +102,9 @@ ADOPTED = folder(8, prefix="a/x/")
         (taken(folder(6)), taken(FILE, b"new"), 0, errno.ENOTDIR),
         (taken(folder(6)), taken(folder(7), b"new", has_entries=True), 0, errno.ENOTEMPTY),
         (taken(FILE, b".blobfs"), free(), 0, errno.EPERM),
-        (taken(native(b"old")), free(), 0, errno.EROFS),
         (taken(native(b"old", is_folder=True)), free(), 0, errno.EROFS),
-        (taken(FILE), taken(native(b"new"), b"new"), 0, errno.EROFS),
-        (taken(FILE), taken(native(b"new"), b"new"), EXCHANGE, errno.EROFS),
         (taken(ADOPTED), free(), 0, errno.EROFS),
         (taken(FILE), taken(ADOPTED, b"new"), EXCHANGE, errno.EROFS),
-        (taken(folder(6)), taken(ADOPTED, b"new", is_native_too=True), 0, errno.EROFS),
     ],
 )
 def test_what_cannot_be_renamed(old: Place, new: Place, flags: int, number: int) -> None:

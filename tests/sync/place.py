@@ -8,13 +8,15 @@ from pathlib import Path
 from blobfs.cache.reading import open_reading
 from blobfs.env import Env
 from blobfs.formats.rows import Kind
+from blobfs.formats.wire import covered_bytes
 from blobfs.model.nodes import NativeLook
 from blobfs.model.spans import FromBase, Piece
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import row_after_write
 from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
-from blobfs.sync.engine import Bucket, Engine, EngineOptions, open_engine
+from blobfs.sync.binding import Bucket
+from blobfs.sync.engine import Engine, EngineOptions, open_engine
 from blobfs.types import GIB, MIB, ROOT_INODE, ByteRange, InodeNo
 from blobfs.volume.namespace import Namespace
 from blobfs.volume.native import open_native
@@ -41,7 +43,9 @@ class Place:
             inode = node.inode
         self.engine.settling.opened(inode)
         await self.engine.unsaved.wait_for_room(len(data))
-        row = row_after_write(self.namespace.node(inode).row, offset + len(data), self.env.now_ns())
+        row = row_after_write(
+            self.namespace.adopt(inode).row, offset + len(data), self.env.now_ns()
+        )
         self.engine.unsaved.write(inode, row, offset, data)
         self.engine.settling.closed(inode, self.env.monotonic_s())
         return inode
@@ -97,10 +101,11 @@ class Place:
         return inode
 
     async def _below(self, inode: InodeNo, span: ByteRange) -> bytes:
-        row = self.engine.tree.inode(inode)
-        if row is None:
+        committed = self.engine.tree.inode(inode)
+        content = self.namespace.node(inode).row.bound if committed is None else committed.content
+        if content is None:
             return bytes(len(span))
-        reader = self.engine.contents.open(row.size_bytes, row.content)
+        reader = self.engine.contents.open(covered_bytes(content), content)
         try:
             return bytes(await reader.read(span)).ljust(len(span), b"\0")
         finally:

@@ -61,29 +61,6 @@ async def test_numbers_go_on_where_an_earlier_mount_stopped(world: World) -> Non
     assert len({first.inode, second.inode, third.inode}) == 3
 
 
-@pytest.mark.parametrize("committed", [False, True])
-async def test_native_files_are_not_changed(world: World, committed: bool) -> None:
-    """What another tool wrote stays as it is, also in a directory that was adopted."""
-    await world.make((b"a", b"new"))
-    if committed:
-        await world.commit()
-    parent, name = await world.at((b"a", b"1"))
-    native = await world.find((b"a", b"1"))
-    namespace = world.namespace
-    for refused in (
-        lambda: namespace.unlink(parent, name),
-        lambda: namespace.rename(parent, name, ROOT_INODE, b"moved"),
-        lambda: namespace.rename(parent, b"new", parent, name),
-        lambda: namespace.link(native.inode, ROOT_INODE, b"linked"),
-    ):
-        with pytest.raises(ReadOnly):
-            await refused()
-    with pytest.raises(ReadOnly):
-        namespace.setattr(native.inode, Wanted(mode=0o600))
-    with pytest.raises(ReadOnly):
-        namespace.setxattr(native.inode, b"user.x", b"1")
-
-
 @pytest.mark.parametrize("adopt", [False, True])
 async def test_native_directories_stay_where_they_are(world: World, adopt: bool) -> None:
     """Objects bind them to their place; a directory half moved would be two."""
@@ -108,14 +85,6 @@ async def test_an_adopted_directory_whose_objects_went_can_be_removed(tmp_path: 
         world.native.forget("a/", b"1")
         assert (await world.namespace.rmdir(ROOT_INODE, b"a")).is_gone
         assert await world.listed(()) == []
-
-
-async def test_a_directory_that_a_marker_makes_stays(tmp_path: Path) -> None:
-    """Its object would show it again at once."""
-    async with opened_world(tmp_path, "m/") as world:
-        world.namespace.setattr((await world.find((b"m",))).inode, Wanted(mode=0o700))
-        with pytest.raises(ReadOnly):
-            await world.namespace.rmdir(ROOT_INODE, b"m")
 
 
 async def test_a_directory_that_comes_back_is_another_one(tmp_path: Path) -> None:

@@ -172,10 +172,13 @@ class World:
             return None
         committed = self.tree.inode(inode)
         held = row.bound if committed is None else committed.content
-        if isinstance(held, Native) and not self.unsaved.spans(inode):
-            if held.size_bytes == row.size_bytes == row.base_limit_bytes:
-                return held if committed is None else None
+        if isinstance(held, Native) and not self._is_changed(inode, row, held):
+            return held if committed is None else None
         return Inline(await self.content(inode))
+
+    def _is_changed(self, inode: InodeNo, row: LocalInode, held: Native) -> bool:
+        sizes = {held.size_bytes, row.size_bytes, row.base_limit_bytes}
+        return len(sizes) > 1 or bool(self.unsaved.spans(inode))
 
     async def _held_by(self, content: FileContent) -> bytes:
         if isinstance(content, Inline):
