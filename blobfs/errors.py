@@ -10,6 +10,7 @@ another try may help; the message carries the detail, values last.
     ├── Changed             the version asked for is not the current one
     ├── OutcomeUnknown      a conditional put whose answer was lost; never repeated blindly
     ├── AccessDenied        credentials missing, wrong or too weak
+    ├── StoreFull           the store takes no more until somebody makes room there
     ├── Unreachable         no answer in time (transient)
     │   └── Throttled       the store asked us to slow down (transient)
     ├── Damaged             bytes that are not what was asked for (transient: asked for again)
@@ -74,6 +75,13 @@ class AccessDenied(BlobfsError):
     """The store refused us, or there are no credentials to show it."""
 
     errno, exit_code = _errno.EACCES, 4
+
+
+class StoreFull(BlobfsError):
+    """The store takes no more: its quota is used up, or its disks are full. Nothing was written,
+    and what is there can be read."""
+
+    errno, exit_code = _errno.ENOSPC, 4
 
 
 class Unreachable(BlobfsError):

@@ -17,6 +17,7 @@ from blobfs.errors import (
     Damaged,
     NotFound,
     OutcomeUnknown,
+    StoreFull,
     Throttled,
     Unreachable,
     Unsupported,
@@ -121,6 +122,11 @@ _NO_KEYS = _Meaning(
 _BAD_KEY = _Meaning(
     UsageError, "the store cannot hold such a key", "choose a shorter, plainer name"
 )
+_FULL = _Meaning(
+    StoreFull,
+    "the store takes no more: its quota is used up, or it is full",
+    "remove something from it, or have its quota raised",
+)
 _ARCHIVED = _Meaning(Unsupported, "the object is in an archive", "restore it, then read it again")
 _BUSY = _Meaning(Throttled, "the store asks for a pause")
 _SERVER_FAULT = _Meaning(Unreachable, "the store has a fault of its own")
@@ -153,6 +159,10 @@ _BY_CODE: dict[str, _Meaning] = {
     "KeyTooLongError": _BAD_KEY,
     "InvalidURI": _BAD_KEY,
     "InvalidResourceName": _BAD_KEY,
+    "QuotaExceeded": _FULL,
+    "InsufficientStorage": _FULL,
+    "XMinioAdminBucketQuotaExceeded": _FULL,
+    "XMinioStorageFull": _FULL,
     "InvalidObjectState": _ARCHIVED,
     "BlobArchived": _ARCHIVED,
     "BlobBeingRehydrated": _ARCHIVED,
@@ -179,6 +189,7 @@ _BY_STATUS: dict[int, _Meaning] = {
     412: _CHANGED,
     429: _BUSY,
     503: _BUSY,
+    507: _FULL,
     511: _Meaning(Unreachable, Fault.NOT_A_STORE.value, "log in to this network"),
 }
 
@@ -224,6 +235,8 @@ def _condition_error(answer: Answer, call: Call) -> BlobfsError | None:
         return Changed(f"object has another version. {call}")
     if answer.status == 404 and call.condition == "match" and answer.code not in _BY_CODE:
         return Changed(f"object is gone. {call}")
+    if _meaning(answer, call) is _FULL:
+        return None  # it says itself that nothing was written
     if answer.status == 409 or answer.status >= 500 or answer.code == "RequestTimeout":
         return _unknown(str(answer), call)
     return None

@@ -38,6 +38,7 @@ from blobfs.errors import (
     LocalFault,
     NotFound,
     ReadOnly,
+    StoreFull,
     Unreachable,
     Unsupported,
 )
@@ -66,7 +67,8 @@ _FAULTS: dict[type[BlobfsError], tuple[int, ...]] = {
     NotFound: (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
     AccessDenied: (errno.EACCES, errno.EPERM),
     ReadOnly: (errno.EROFS,),
-    LocalFault: (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    StoreFull: (errno.ENOSPC, errno.EDQUOT),
+    LocalFault: (errno.EFBIG,),
     Unsupported: (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.EXDEV),
 }
 """What a system error means; all others are Unreachable: a disk or a server in trouble."""
@@ -74,7 +76,8 @@ _FAULTS: dict[type[BlobfsError], tuple[int, ...]] = {
 _HINTS: dict[type[BlobfsError], str] = {
     AccessDenied: "give yourself permission to it, or run as its owner",
     ReadOnly: "mount the file system that it lies on for writing",
-    LocalFault: "make room on the disk that it lies on",
+    StoreFull: "make room on the disk that it lies on",
+    LocalFault: "raise the limit of the size of files (ulimit -f)",
     Unsupported: "use a folder on a local disk",
     Unreachable: "check the disk or the network drive that it lies on",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from blobfs.errors import OutcomeUnknown, ReadOnly, Unreachable
+from blobfs.errors import OutcomeUnknown, ReadOnly, StoreFull, Unreachable
 from blobfs.sync.binding import Bucket, create_planned, why_read_only
 from blobfs.volume.client import Identity
 from blobfs.volume.presence import Volume
@@ -48,7 +48,7 @@ class WriteAccess:
 
         Raises:
             ReadOnly: writing was asked for.
-            Unreachable, OutcomeUnknown: likewise, and the store did not say.
+            Unreachable, OutcomeUnknown, StoreFull: likewise, and the store did not say.
         """
         try:
             reason = await why_read_only(
@@ -57,7 +57,7 @@ class WriteAccess:
                 self._identity.client,
                 single_writer=self._wishes.single_writer,
             )
-        except (Unreachable, OutcomeUnknown) as error:
+        except (Unreachable, OutcomeUnknown, StoreFull) as error:
             if self._wishes.read_write:
                 raise
             log.warning("whether anything can be saved is not known yet: %s", error)

@@ -13,8 +13,8 @@ from blobfs.errors import (
     BlobfsError,
     Changed,
     Damaged,
-    LocalFault,
     NotFound,
+    StoreFull,
     Unreachable,
     Unsupported,
 )
@@ -263,7 +263,7 @@ async def test_a_full_disk_is_said_to_be_full(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", refuse)
-    with pytest.raises(LocalFault, match="file"):
+    with pytest.raises(StoreFull, match="file"):
         await store.put("file", b"new")
     monkeypatch.undo()
     assert bytes((await store.get("file")).data) == b"old"

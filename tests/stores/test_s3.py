@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.credentials import ReadOnlyCredentials
@@ -15,6 +16,7 @@ from blobfs.errors import (
     Damaged,
     NotFound,
     OutcomeUnknown,
+    StoreFull,
     Throttled,
     Unreachable,
     UsageError,
@@ -282,6 +284,33 @@ async def test_a_conditional_put_without_a_clear_answer_is_of_unknown_outcome(
     fake.replies.append(reply)
     with pytest.raises(OutcomeUnknown):
         await fake_store.put(key, b"x", if_absent=if_match is None, if_match=if_match)
+
+
+@pytest.mark.parametrize("key", ["plain", "odd//key"])
+@pytest.mark.parametrize("condition", [{}, {"if_absent": True}, {"if_match": "an-etag"}], ids=repr)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (403, "QuotaExceeded"),
+        (400, "XMinioAdminBucketQuotaExceeded"),
+        (507, "XMinioStorageFull"),
+        (507, ""),
+    ],
+)
+async def test_a_store_that_takes_no_more_says_so(
+    fake: FakeS3,
+    fake_store: S3Store,
+    status: int,
+    code: str,
+    condition: dict[str, Any],
+    key: str,
+) -> None:
+    """Or users would look for what is wrong with their credentials, or with the network."""
+    body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+    fake.replies.append(Reply(status, body))
+    with pytest.raises(StoreFull, match=r"quota is used up, or it is full.*status=") as caught:
+        await fake_store.put(key, b"x", **condition)
+    assert "have its quota raised" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["page", "lookup", "head"])

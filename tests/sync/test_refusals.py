@@ -6,15 +6,16 @@ import pytest
 import trio
 import trio.testing
 
-from blobfs.errors import AccessDenied, BlobfsError, Throttled, Unreachable
+from blobfs.errors import AccessDenied, BlobfsError, StoreFull, Throttled, Unreachable
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from tests.sync.place import opened_place
 
 REFUSALS = [
-    AccessDenied("the quota is used up"),
+    AccessDenied("these credentials do not allow it"),
     Unreachable("insufficient storage"),
     Throttled("slow down"),
+    StoreFull("its quota is used up"),
 ]
 
 
@@ -71,3 +72,17 @@ async def test_who_wants_to_write_is_told_at_once(tmp_path: Path) -> None:
     with pytest.RaisesGroup(Unreachable, flatten_subgroups=True, allow_unwrapped=True):
         async with opened_place(store, tmp_path, read_write=True):
             pass
+
+
+async def test_a_full_bucket_is_not_one_for_reading_only(tmp_path: Path) -> None:
+    """Nothing would be saved after somebody made room, until the next mount."""
+    store = FaultyStore(MemoryStore())
+    async with opened_place(store, tmp_path, read_write=True):
+        pass
+    store.fail("put", StoreFull("its quota is used up"), times=None)
+    async with opened_place(store, tmp_path) as place:
+        assert place.engine.read_only_reason is None
+        await place.write("f", b"written meanwhile")
+        store.heal()
+        with trio.fail_after(10):
+            await place.save()
