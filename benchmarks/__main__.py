@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 # Imported for what they register.
+import benchmarks.big
 import benchmarks.listing
 import benchmarks.reading
 import benchmarks.writing  # noqa: F401

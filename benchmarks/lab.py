@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import trio
+
+from benchmarks.big_volume import BigVolume, Shape, write_volume
 from benchmarks.mounts import Home, Mount, fresh_home
 from benchmarks.remote import Bucket, delayed
+from blobfs.stores.memory import MemoryStore
+from blobfs.sync.slots import list_all
 from blobfs.types import KIB, MIB
 from tests.servers import seaweedfs
 
@@ -95,6 +100,20 @@ class Lab:
             self._say("making 1,000,000 files")
             make_files(root, MILLION)
         return root
+
+    def big_volume(self, name: str) -> tuple[str, BigVolume]:
+        """Return a prefix with a volume of 1,000,000 files in 1,000 directories, and what it is."""
+        shape = Shape()
+        return self._prefix(name, lambda: self._put_volume(name, shape)), BigVolume(shape)
+
+    def _put_volume(self, prefix: str, shape: Shape) -> None:
+        async def make() -> list[tuple[str, bytes]]:
+            store = MemoryStore()
+            await write_volume(store, shape)
+            keys = [found.key async for found in list_all(store, "")]
+            return [(f"{prefix}/{key}", store.peek(key)) for key in keys]
+
+        self._started().put_objects(trio.run(make))
 
     def _started(self) -> Bucket:
         if self._bucket is None:

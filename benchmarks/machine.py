@@ -69,6 +69,12 @@ def private_memory_bytes(pid: int) -> int:
     return sum(int(line.split()[1]) * KIB for line in lines if line.startswith(_PRIVATE_MEMORY))
 
 
+def processor_s(pid: int) -> float:
+    """Return how much processor time a process has used, all of its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class MemoryPeak:
     """The most private memory that a process had at any sample so far."""
 

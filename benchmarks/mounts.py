@@ -118,6 +118,10 @@ class Mount:
             before, now = now, self._bytes_received()
         return now
 
+    def bytes_sent(self) -> int:
+        """Return what the store has been sent."""
+        return int(self.status()["store"]["bytes_sent"])
+
     def _bytes_received(self) -> int:
         return int(self.status()["store"]["bytes_received"])
 

@@ -63,6 +63,17 @@ class Bucket:
             for _ in threads.map(lambda key: obstore.put(store, key, body), keys):
                 pass
 
+    def put_objects(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Put each object under its key."""
+        store = self.client(self.near)
+        with ThreadPoolExecutor(PARALLEL_PUTS) as threads:
+            for _ in threads.map(lambda each: obstore.put(store, *each), objects):
+                pass
+
+    def get(self, key: str) -> bytes:
+        """Return what lies under a key."""
+        return bytes(obstore.get(self.client(self.near), key).bytes())
+
     def put_random(self, key: str, size_bytes: int) -> None:
         """Put an object of bytes that nothing can compress."""
         obstore.put(self.client(self.near), key, os.urandom(size_bytes))

@@ -21,7 +21,7 @@ from blobfs.types import ClientId, Seq
 from blobfs.volume.checkpoint_finding import fetch_checkpoint
 from blobfs.volume.tree import open_kept_tree
 from tests.sync.place import Place, opened_place
-from tests.sync.test_checkpoint import SMALL
+from tests.sync.small import SMALL
 
 pytestmark = pytest.mark.slow
 

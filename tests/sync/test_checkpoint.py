@@ -29,19 +29,11 @@ from blobfs.volume.log_entries import fetch_chunk
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.tree_blocks import NAMES, NotLoaded
 from blobfs.volume.tree_rows import number_key
+from tests.sync.small import SMALL
 from tests.volume.random_log import RandomLog
 from tests.volume.story import GRANTED, ME, ORIGIN, ROOT, Story, new_file
 
 VOLUME = b"v" * 16
-
-SMALL = CheckpointSizes(
-    BlockSizes(target_bytes=500),
-    pack_bytes=2000,
-    inline_bytes=150,
-    refs_bytes=500,
-    refs_in_a_block=3,
-)
-"""Everything that only large volumes have: many blocks, in many packs, and blocks of refs."""
 
 MIDDLING = CheckpointSizes(BlockSizes(target_bytes=2000), inline_bytes=150)
 
