@@ -74,8 +74,6 @@ class Folder:
 class BigVolume:
     """The rows of a volume, in the order of their keys; what `Making` makes a checkpoint of."""
 
-    base = None
-
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self._next = int(ROOT_INODE)

@@ -60,14 +60,15 @@ class CheckpointWriter:
             BlobfsError: the store failed us.
         """
         for _ in range(MOST_LOADS):
+            beginnings = self._tree.beginnings
             async with self._tree.snapshot() as snapshot:
                 missing = await trio.to_thread.run_sync(snapshot.missing)
                 if not missing:
-                    return await self._write(snapshot)
+                    return await self._write(snapshot, beginnings)
             await self._tree.load_keys(missing)
         raise Changed(f"what was committed could not be loaded in time. looks={MOST_LOADS}")
 
-    async def _write(self, snapshot: TreeSnapshot) -> Seq:
+    async def _write(self, snapshot: TreeSnapshot, beginnings: int) -> Seq:
         before = (await find_head(self._store)).head.checkpoint
         if seq_of(before) >= snapshot.state.seq:
             return seq_of(before)
@@ -80,7 +81,7 @@ class CheckpointWriter:
         head = await change_head(self._store, partial(_name_newer, name=name), me=self._me)
         self._env.crash_point("checkpoint.named")
         if head.checkpoint == name:
-            await self._tree.take_up(making.written(name))
+            await self._tree.take_up(making.written(name), beginnings)
             self._env.crash_point("checkpoint.taken_up")
         return seq_of(head.checkpoint)
 

@@ -69,10 +69,6 @@ class Source(Protocol):
     @property
     def state(self) -> LogState: ...
 
-    @property
-    def base(self) -> str | None:
-        """Name of the checkpoint whose blocks may be named again."""
-
     def known(self, table: Table) -> list[KnownBlock]:
         """Return these blocks in order."""
 
@@ -119,9 +115,7 @@ class Making:
 
     def written(self, name: str) -> Written:
         """Return how the checkpoint that was made, and is called `name`, differs from its base."""
-        snapshot = self._snapshot
-        gone, made = tuple(self._gone), tuple(self._made)
-        return Written(name, snapshot.state.seq, snapshot.base, gone, made)
+        return Written(name, self._snapshot.state.seq, tuple(self._gone), tuple(self._made))
 
     # -- what there is to store ------------------------------------------------------
 

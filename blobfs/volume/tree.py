@@ -95,6 +95,8 @@ class Tree:
         self._is_whole = base is None
         self.base = base
         """Name of the checkpoint that it began from, None for the begin of the log."""
+        self.beginnings = 0
+        """How often it began anew: what was seen of it before does not concern it any more."""
         self._long_rows: dict[InodeNo, tuple[bytes, InodeRow]] = {}
 
     # -- how far it is ---------------------------------------------------------------
@@ -239,11 +241,13 @@ class Tree:
     async def begin(self, prepared: Prepared) -> None:
         """Let the tree be what a checkpoint says; forget what it was."""
         self._is_whole = False  # before readers could take for absent what is not loaded
+        self.beginnings += 1
         await self._database.write(partial(begin, prepared=prepared))
         self.base = prepared.name
 
     async def begin_empty(self, origin: bytes) -> None:
         """Begin anew, before the first entry of the log; `origin` is as for `open_tree`."""
+        self.beginnings += 1
         await self._database.write(partial(begin_empty, state=first_state(origin)))
         self.base = None
 
@@ -319,9 +323,15 @@ class Tree:
         with self._database.read() as reader:
             return changed_bytes(reader, after, at_most)
 
-    async def take_up(self, written: Written) -> None:
-        """Let a checkpoint of this tree be what it began from, unless it began anew meanwhile."""
-        if await self._database.write(partial(take_up, written=written)):
+    async def take_up(self, written: Written, beginnings: int) -> None:
+        """Let a checkpoint of this tree be what it began from.
+
+        Nothing happens if it began anew since it had begun so often.
+        """
+        if self.beginnings != beginnings:
+            return
+        await self._database.write(partial(take_up, written=written))
+        if self.beginnings == beginnings:
             self.base = written.name
 
     # -- looking after it ------------------------------------------------------------

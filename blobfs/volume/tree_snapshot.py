@@ -69,25 +69,20 @@ class Written:
 
     name: str
     seq: Seq
-    base: str | None
     gone: tuple[Block, ...]
     """Blocks of rows of the base that it names no more."""
     made: tuple[Block, ...]
     """Its blocks of rows that the base had not."""
 
 
-def take_up(writer: Writer, written: Written) -> bool:
+def take_up(writer: Writer, written: Written) -> None:
     """Let a checkpoint be what the tree began from: the next one will be based on it.
 
-    Rows of the blocks that went and came are all here. Nothing happens, and False is returned, if
-    the tree began anew from something else meanwhile.
+    Rows of the blocks that went and came are all here.
     """
-    if base_of(writer) != written.base:
-        return False
     for block in written.gone:
         writer.delete(LOADED, block.key)
     for block in written.made:
         put_loaded(writer, block)
     writer.put("state", b"base", written.name.encode())
     forget_changed(writer, written.seq)
-    return True

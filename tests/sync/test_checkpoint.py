@@ -292,15 +292,24 @@ class TestFaults:
     async def test_a_tree_that_began_anew_meanwhile_stays_as_it_is(self, tmp_path: Path) -> None:
         """Blocks would count as loaded that are not, and their files as removed."""
         log = RandomLog(random.Random(7))
-        async with opened(tmp_path) as (world, tree):
-            await tree.replay(log.entries(30))
+        first, more = log.entries(30), log.entries(3)
+        async with opened(tmp_path) as (world, tree), world.tree(tmp_path / "whole") as whole:
+            await whole.replay([*first, *more])
+            await tree.replay(first)
             await world.writer(tree).write()
             name = tree.base
             assert name is not None
-            await tree.replay(log.entries(3))
-            await written_while(world.writer(tree), partial(tree.begin_empty, ORIGIN))
-            assert tree.base is None
-            assert tree.state.seq == 0
+            await tree.replay(more)
+            found = await fetch_checkpoint(world.store, name)
+
+            async def begin_again() -> None:
+                await tree.begin(await tree.prepare(name, found))
+
+            await written_while(world.writer(tree), begin_again)
+            assert tree.base == name
+            await tree.replay(more)
+            await tree.load_all()
+            assert tree.first_difference(whole) is None
 
 
 async def try_to(write: Callable[[], Awaitable[Seq]]) -> None:
