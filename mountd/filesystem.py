@@ -207,7 +207,7 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
             ):
                 vfs = _make_vfs(settings, engine, native, reading, env)
                 options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
-                front = Front(vfs, options)
+                front = Front(vfs, options, engine.tree.load)
                 yield MountableFileSystem(
                     settings, opened.meter, native, reading, engine, vfs, front, env
                 )

@@ -1,8 +1,7 @@
 """Serve the core to the Linux kernel through pyfuse3, and only translate.
 
-pyfuse3 keeps its state in module globals: one mount a process. A handler that raised anything
-but FUSEError would end the mount, so one wrapper turns our errors into their errnos and
-everything else into a logged EIO.
+pyfuse3 keeps its state in module globals: one mount a process. What every request has in common
+is in `fuse_requests`.
 
 There is no `access` handler: the mount option `default_permissions` makes the kernel check
 modes itself. There is no interrupt either, so no wait below may be without a deadline.
@@ -13,11 +12,9 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
@@ -26,10 +23,10 @@ from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.listing import MOST_NAME_BYTES
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import Wanted
-from blobfs.trace import request_id
 from blobfs.types import ByteRange, HandleNo, InodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
+from mountd.fuse_requests import Load, handler, log_failure
 from mountd.kernel_limits import raise_limits
 from mountd.mount_options import MountOptions
 
@@ -48,43 +45,6 @@ BLOCK_BYTES = 4096
 UNIT_BYTES = 512
 """The unit of `st_blocks` (stat(2))."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _handler(
-    method: Callable[Concatenate["Front", P], Awaitable[R]],
-) -> Callable[Concatenate["Front", P], Coroutine[Any, Any, R]]:
-    """Count a request, give it an id, and translate what it raises."""
-    name = method.__name__.lstrip("_")
-
-    @wraps(method)
-    async def handle(self: "Front", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.counts[name] += 1
-        request_id.set(f"{name}-{next(self.serial)}")
-        try:
-            return await method(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except BlobfsError as error:
-            _log_failure(name, error)
-            raise pyfuse3.FUSEError(error.errno) from error
-        except Exception as error:
-            log.exception("%s failed for a reason of our own", name)
-            raise pyfuse3.FUSEError(errno.EIO) from error
-
-    return handle
-
-
-_WORTH_A_WORD = (errno.EIO, errno.ESTALE, errno.EROFS)
-"""What a program's own message does not explain: EROFS on a mount that can be written, say."""
-
-
-def _log_failure(name: str, error: BlobfsError) -> None:
-    level = logging.WARNING if error.errno in _WORTH_A_WORD else logging.DEBUG
-    log.log(level, "%s: %s (%s)", name, error, errno.errorcode.get(error.errno, error.errno))
-
-
 class Front(pyfuse3.Operations):
     """The requests of the kernel, each as a call of the core."""
 
@@ -92,9 +52,10 @@ class Front(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, vfs: Vfs, options: MountOptions) -> None:
+    def __init__(self, vfs: Vfs, options: MountOptions, load: Load) -> None:
         super().__init__()
         self._vfs = vfs
+        self.load = load
         self.options = options
         self.counts: Counter[str] = Counter()
         self.serial = itertools.count(1)
@@ -103,7 +64,7 @@ class Front(pyfuse3.Operations):
     def init(self) -> None:
         self.greeted.set()
 
-    @_handler
+    @handler
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -120,17 +81,17 @@ class Front(pyfuse3.Operations):
             try:
                 self._vfs.forget(InodeNo(inode), count)
             except BlobfsError as error:
-                _log_failure("forget", error)
+                log_failure("forget", error)
             except Exception:
                 log.exception("forget failed for a reason of our own")
 
-    @_handler
+    @handler
     async def getattr(
         self, inode: int, ctx: pyfuse3.RequestContext | None = None
     ) -> pyfuse3.EntryAttributes:
         return self._entry(self._vfs.getattr(InodeNo(inode)))
 
-    @_handler
+    @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         usage = self._vfs.usage()
         data = pyfuse3.StatvfsData()
@@ -142,14 +103,14 @@ class Front(pyfuse3.Operations):
         data.f_namemax = MOST_NAME_BYTES
         return data
 
-    @_handler
+    @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return await self._vfs.opendir(InodeNo(inode))
 
-    @_handler
+    @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         handle = HandleNo(fh)
-        for position, (name, attributes) in enumerate(self._vfs.dots(handle), 1):
+        for position, (name, attributes) in enumerate(list(self._vfs.dots(handle)), 1):
             # The kernel takes no inode with these two, so they are not counted as lookups.
             if position > start_id and not pyfuse3.readdir_reply(
                 token, name, self._entry(attributes), position
@@ -162,44 +123,44 @@ class Front(pyfuse3.Operations):
                 return
             self._vfs.count_lookup(dirent)
 
-    @_handler
+    @handler
     async def releasedir(self, fh: int) -> None:
         self._vfs.releasedir(HandleNo(fh))
 
-    @_handler
+    @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         truncate = bool(flags & os.O_TRUNC)
         handle = self._vfs.open(InodeNo(inode), for_writing=writing, truncate=truncate)
         return _file_info(handle)
 
-    @_handler
+    @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         # Any buffer will do, whatever pyfuse3's stubs say; a copy would cost more than the rest.
         return await self._vfs.read(HandleNo(fh), ByteRange(off, off + size))  # type: ignore[return-value]
 
-    @_handler
+    @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         await self._vfs.write(HandleNo(fh), off, buf)
         return len(buf)
 
-    @_handler
+    @handler
     async def flush(self, fh: int) -> None:
         """Do nothing at a close: what was written is kept already (P1), and synced on request."""
 
-    @_handler
+    @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._vfs.fsync(HandleNo(fh))
 
-    @_handler
+    @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self._vfs.fsyncdir()
 
-    @_handler
+    @handler
     async def release(self, fh: int) -> None:
         self._vfs.release(HandleNo(fh))
 
-    @_handler
+    @handler
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -213,43 +174,43 @@ class Front(pyfuse3.Operations):
         )
         return _file_info(handle), self._entry(attributes)
 
-    @_handler
+    @handler
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         parent = InodeNo(parent_inode)
         return self._entry(await self._vfs.mknod(parent, name, mode, rdev, _maker(ctx)))
 
-    @_handler
+    @handler
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         parent = InodeNo(parent_inode)
         return self._entry(await self._vfs.mkdir(parent, name, mode, _maker(ctx)))
 
-    @_handler
+    @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         parent = InodeNo(parent_inode)
         return self._entry(await self._vfs.symlink(parent, name, target, _maker(ctx)))
 
-    @_handler
+    @handler
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         parent = InodeNo(new_parent_inode)
         return self._entry(await self._vfs.link(InodeNo(inode), parent, new_name))
 
-    @_handler
+    @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._vfs.unlink(InodeNo(parent_inode), name)
 
-    @_handler
+    @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._vfs.rmdir(InodeNo(parent_inode), name)
 
-    @_handler
+    @handler
     async def rename(
         self,
         parent_inode_old: int,
@@ -262,7 +223,7 @@ class Front(pyfuse3.Operations):
         old, new = InodeNo(parent_inode_old), InodeNo(parent_inode_new)
         await self._vfs.rename(old, name_old, new, name_new, flags)
 
-    @_handler
+    @handler
     async def setattr(
         self,
         inode: int,
@@ -281,7 +242,7 @@ class Front(pyfuse3.Operations):
         atime_ns = attr.st_atime_ns if fields.update_atime else None
         return self._entry(self._vfs.setattr(InodeNo(inode), wanted, atime_ns))
 
-    @_handler
+    @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return self._vfs.readlink(InodeNo(inode))
 
@@ -292,11 +253,11 @@ class Front(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         return await self._getxattr(inode, name)
 
-    @_handler
+    @handler
     async def _getxattr(self, inode: int, name: bytes) -> bytes:
         return await self._vfs.getxattr(InodeNo(inode), name)
 
-    @_handler
+    @handler
     async def setxattr(
         self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
@@ -304,12 +265,12 @@ class Front(pyfuse3.Operations):
         _refuse_foreign(name)
         self._vfs.setxattr(InodeNo(inode), name, value)
 
-    @_handler
+    @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         _refuse_foreign(name)
         self._vfs.removexattr(InodeNo(inode), name)
 
-    @_handler
+    @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return self._vfs.listxattr(InodeNo(inode))
 

@@ -158,7 +158,11 @@ class Beginner:
         )
 
     def _wanted(self) -> Iterator[Key]:
-        """Yield the rows that are asked for where nobody can wait: those below unsaved ones."""
+        """Yield the rows that are asked for where nobody can wait: those below unsaved ones.
+
+        And the root's, which everybody asks for first.
+        """
+        yield Table.INODES, number_key(ROOT_INODE)
         for inode in (*self._unsaved.inode_states, *self._orphans):
             yield Table.INODES, number_key(inode)
         for key in self._unsaved.dirent_states:

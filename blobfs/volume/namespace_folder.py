@@ -13,6 +13,7 @@ Concurrency: one reader at a time; others may change the directory between its c
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Protocol
 
@@ -23,10 +24,14 @@ from blobfs.model.nodes import Node
 from blobfs.types import InodeNo
 from blobfs.volume.namespace_layers import Layers
 from blobfs.volume.runs import FolderView
+from blobfs.volume.tree_blocks import NotLoaded
 
 FIRST_NATIVE_COOKIE = 1 << 40
 
 FOR_EVER_S = float("inf")
+
+LOADED_TOGETHER = 1024
+"""Names whose inodes are loaded at once, where any of them is missing."""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -76,14 +81,20 @@ class FolderReader:
         them before anything else happens.
 
         Raises:
+            NotLoaded: load it and ask again, as for what `Namespace` returns.
             BlobfsError: the native listing could not be completed. Never a short directory.
         """
         if not cookie:
             self._rewind()
         while (part := await self._part(cookie)) is not None:
-            entries, cookie = part
-            if (first := next(entries, None)) is not None:
-                return chain((first,), entries)
+            entries = part[0]
+            try:
+                first = next(entries, None)
+            except NotLoaded as missing:
+                raise self._missing_behind(cookie, missing) from None
+            if first is not None:
+                return chain((first,), _as_far_as_loaded(entries))
+            cookie = part[1]
         return None
 
     def close(self) -> None:
@@ -106,6 +117,16 @@ class FolderReader:
             stop = len(self._shown)
             return self._volume_entries(cookie, stop), stop
         return await self._native_part(max(0, cookie - FIRST_NATIVE_COOKIE))
+
+    def _missing_behind(self, cookie: int, missing: NotLoaded) -> NotLoaded:
+        """Return all that the next entries need: they may lie far apart, and come side by side."""
+        blocks = {block.key: block for block in missing.blocks}
+        for name in self._shown[cookie : cookie + LOADED_TOGETHER]:
+            try:
+                self._finder.node_of_name(self.inode, name)
+            except NotLoaded as another:
+                blocks.update((block.key, block) for block in another.blocks)
+        return NotLoaded(tuple(blocks.values()))
 
     def _show_more(self) -> None:
         """Take more names of the volume."""
@@ -158,6 +179,12 @@ class FolderReader:
     def _was_shown(self, name: bytes) -> bool:
         place = bisect_left(self._shown, name)
         return place < len(self._shown) and self._shown[place] == name
+
+
+def _as_far_as_loaded(entries: Iterator[Listed]) -> Iterator[Listed]:
+    """Yield entries up to the first that has to be loaded: whoever reads on is told of it."""
+    with suppress(NotLoaded):
+        yield from entries
 
 
 def _page_of(starts: list[int], position: int) -> int:

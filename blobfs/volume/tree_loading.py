@@ -9,7 +9,7 @@ looks again: if that failed or was cancelled, it makes its own.
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 
 import trio
 
@@ -62,7 +62,7 @@ class Loader:
                 others.append(other)
             else:
                 mine.append(block)
-        for part in _parts(self._with_window(mine)):
+        for part in _parts(self._with_windows(mine)):
             await self._load(part)
         for other in others:
             await other.wait()
@@ -96,14 +96,16 @@ class Loader:
             pending = [block for block in below if is_wanted(block)]
         return found
 
-    def _with_window(self, blocks: Sequence[Block]) -> list[Block]:
-        """Return blocks and, where one table is walked through, those that will be needed next."""
-        if len(blocks) != 1:
-            return list(blocks)
-        block = blocks[0]
-        window = self._windows.setdefault(block.table, _Window())
-        ahead = list(window.ahead(block, self._behind(block)))
-        return [block, *(each for each in ahead if each.key not in self._under_way)]
+    def _with_windows(self, blocks: Iterable[Block]) -> list[Block]:
+        """Return blocks and, where a table is walked through, those that will be needed next."""
+        wanted: list[Block] = []
+        for table, some in groupby(sorted(blocks, key=_first_key), key=_table):
+            asked = list(some)
+            window = self._windows.setdefault(table, _Window())
+            ahead = list(window.ahead(asked, self._behind(asked[-1])))
+            wanted += asked
+            wanted += (each for each in ahead if each.key not in self._under_way)
+        return wanted
 
     def _behind(self, block: Block) -> Iterator[Block]:
         with self._database.read() as reader:
@@ -157,22 +159,19 @@ class _Window:
         self._expected: bytes | None = None
         self._size_bytes = 0
 
-    def ahead(self, block: Block, behind: Iterator[Block]) -> Iterator[Block]:
-        """Yield the blocks to fetch together with `block`; `behind` are those behind it."""
-        is_walk = self._expected is not None and block.ref.first <= self._expected <= block.ref.last
-        length = block.ref.chunk.length_bytes
-        self._size_bytes = min(MOST_AT_ONCE_BYTES, 2 * max(length, self._size_bytes))
-        if not is_walk:
-            self._size_bytes = length
-        left = self._size_bytes - length
-        following = None
-        for following in behind:
-            left -= following.ref.chunk.length_bytes
+    def ahead(self, asked: Sequence[Block], behind: Iterator[Block]) -> Iterator[Block]:
+        """Yield the blocks to fetch together with those `asked`; `behind` are those behind them."""
+        is_walk = asked[0].ref.first == self._expected
+        length = sum(block.ref.chunk.length_bytes for block in asked)
+        size = min(MOST_AT_ONCE_BYTES, 2 * max(length, self._size_bytes)) if is_walk else length
+        self._size_bytes, self._expected = size, None
+        left = size - length
+        for block in behind:
+            left -= block.ref.chunk.length_bytes
             if left < 0:
-                break
-            yield following
-            following = None
-        self._expected = None if following is None else following.ref.first
+                self._expected = block.ref.first
+                return
+            yield block
 
 
 def _parts(blocks: Sequence[Block]) -> Iterator[list[Block]]:
@@ -188,6 +187,14 @@ def _parts(blocks: Sequence[Block]) -> Iterator[list[Block]]:
         left -= length
     if part:
         yield part
+
+
+def _first_key(block: Block) -> bytes:
+    return block.key
+
+
+def _table(block: Block) -> Table:
+    return block.table
 
 
 def _place(block: Block) -> tuple[bytes, int]:

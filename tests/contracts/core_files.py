@@ -8,8 +8,10 @@ import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -19,8 +21,11 @@ from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.types import ROOT_INODE, ByteRange, HandleNo, InodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
+from blobfs.volume.tree_blocks import NotLoaded
 from tests.contracts.files import Files, Handle, Space, Stat
 from tests.core import Core
+
+T = TypeVar("T")
 
 COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE: the kernel's now."""
@@ -75,11 +80,32 @@ class CoreHandle(Handle):
         self.vfs.release(self.handle)
 
 
+class Loading:
+    """A core whose requests begin anew behind what has to be loaded first: as a front-end's do."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        ask = getattr(self._core.vfs, name)
+        return self._when_loaded(ask) if iscoroutinefunction(ask) else ask
+
+    def _when_loaded(self, ask: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+        async def call(*args: Any, **kwargs: Any) -> T:
+            while True:
+                try:
+                    return await ask(*args, **kwargs)
+                except NotLoaded as missing:
+                    await self._core.engine.tree.load(missing)
+
+        return call
+
+
 class CoreFiles(Files):
     """Walks paths anew each time, and forgets every inode that nothing holds open."""
 
     def __init__(self, core: Core) -> None:
-        self.vfs = core.vfs
+        self.vfs = cast(Vfs, Loading(core))
         self.core = core
 
     async def save(self) -> None:

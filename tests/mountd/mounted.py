@@ -24,7 +24,7 @@ async def mounted(
     options = MountOptions("memory://test", allow_other=True, read_only=read_only)
     async with (
         opened_core(store, folder, Env(), ttl_s, read_only=read_only) as core,
-        open_mount(Front(core.vfs, options), mountpoint) as mount,
+        open_mount(Front(core.vfs, options, core.engine.tree.load), mountpoint) as mount,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(mount.serve)

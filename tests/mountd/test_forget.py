@@ -1,7 +1,7 @@
 """What the kernel is not told of must not end the mount."""
 
 import logging
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -18,7 +18,8 @@ async def test_a_failure_to_forget_is_only_logged(
     """A full disk would otherwise take the mount away, with all that is open on it."""
     vfs = Mock(spec=Vfs)
     vfs.forget.side_effect = [error, None]
-    front = Front(vfs, MountOptions("memory://", allow_other=False, read_only=False))
+    options = MountOptions("memory://", allow_other=False, read_only=False)
+    front = Front(vfs, options, AsyncMock())
     with caplog.at_level(logging.DEBUG):
         await front.forget([(5, 1), (6, 2)])
     assert [call.args for call in vfs.forget.call_args_list] == [(5, 1), (6, 2)]

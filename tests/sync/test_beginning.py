@@ -21,7 +21,7 @@ from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpoint_making import CheckpointSizes
-from blobfs.types import ClientId, Seq
+from blobfs.types import ROOT_INODE, ClientId, Seq
 from blobfs.volume.checkpoint_finding import fetch_checkpoint
 from blobfs.volume.head_change import change_head, find_head
 from blobfs.volume.tree_blocks import NotLoaded
@@ -115,11 +115,42 @@ class TestANewMachine:
         store = FaultyStore(bucket)
         async with opened_place(store, tmp_path / "two", read_only=True) as place:
             assert place.engine.tree.position.seq == 5
-            assert store.calls["get"] <= 6  # volume, head, manifest, slots, head
+            # volume, head, manifest, its slot, the root's block, next slot, head
+            assert store.calls["get"] <= 7
             before = store.calls.total()
             found = await patiently(place, lambda: place.find("d3/f1"))
             assert found is not None
             assert store.calls.total() - before <= 4
+
+    async def test_a_directory_is_loaded_together(
+        self, tmp_path: Path, bucket: MemoryStore
+    ) -> None:
+        """A directory whose files were made one by one would take a round trip for each."""
+        async with opened_place(bucket, tmp_path / "one") as place:
+            for number in range(40):
+                await place.write(f"other{number}", b"other")
+                if number % 4 == 0:
+                    await place.write(f"d{number:02}", b"%d" % number)
+                await place.save()
+            await checkpoint(bucket, place, cut=True)
+        async with opened_place(bucket, tmp_path / "two", read_only=True) as place:
+            reader, loads, cookie, names = await place.namespace.open_folder(ROOT_INODE), 0, 0, []
+            while True:
+                try:
+                    page = await reader.read(cookie)
+                except NotLoaded as missing:
+                    loads += 1
+                    await place.engine.tree.load(missing)
+                    continue
+                if page is None:
+                    break
+                for listed in page:
+                    names.append(listed.name)
+                    cookie = listed.next_cookie
+            reader.close()
+        assert len(names) == 50
+        assert names == sorted(names)
+        assert loads <= 12
 
     async def test_a_log_that_is_whole_is_not_read(
         self, tmp_path: Path, bucket: MemoryStore
