@@ -104,11 +104,17 @@ class Rows:
         return InodeState(value, serial, old.since_ns, now_ns, cuts, base_bytes=old.base_bytes)
 
     def growth_by(self, inode: InodeNo, value: LocalInode | Gone) -> int:
-        """Return by how much the volume would grow with this as the new value of a row."""
+        """Return by how much a file grows that gets this as the new value of its row.
+
+        A file that is only taken over from another tool was as large before.
+        """
         old = self.inodes.get(inode)
-        return _held_bytes(value) - (
-            self._base_bytes(inode) if old is None else _held_bytes(old.value)
-        )
+        if old is not None:
+            return _held_bytes(value) - _held_bytes(old.value)
+        before_bytes = self._base_bytes(inode)
+        if isinstance(value, LocalInode) and value.bound is not None:
+            before_bytes = value.bound.size_bytes
+        return _held_bytes(value) - before_bytes
 
     def next_dirent(
         self, key: DirentKey, value: LocalDirent | Gone, serial: Serial, now_ns: int

@@ -8,10 +8,11 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from blobfs.errors import NoRoom
 from blobfs.formats.head import Head, VolumeSettings
-from blobfs.formats.rows import Kind
+from blobfs.formats.rows import Kind, Native
 from blobfs.model.changes import Change, LocalInode
 from blobfs.types import MIB, InodeNo
 from blobfs.volume.known_settings import KnownSettings
@@ -102,6 +103,19 @@ async def test_a_file_without_a_name_counts_no_more(tmp_path: Path) -> None:
         unsaved.write(FIRST, LocalInode(Kind.FILE, 0o644, 0, 0, 1, 1, 0, 3000), 2990, b"y" * 10)
         ledger.create(B)
         ledger.write(B, 0, b"z" * 1000)
+
+
+async def test_taking_over_a_native_file_is_not_refused(tmp_path: Path) -> None:
+    """Nobody could rename what other tools wrote, because of what they wrote."""
+    bound = Native(b"film", 5000, "1")
+    row = LocalInode(Kind.FILE, 0o600, 0, 0, 1, 1, 1, 5000, 5000, bound=bound)
+    async with open_small(tmp_path, Files(), settings=with_quota(1000)) as unsaved:
+        unsaved.apply(Change({FIRST: row}))
+        assert unsaved.holdings.held_bytes == 5000, "from now on it is a file of the volume"
+        with pytest.raises(NoRoom):
+            unsaved.apply(Change({FIRST: replace(row, size_bytes=5001)}))
+        unsaved.apply(Change({FIRST: replace(row, size_bytes=0, base_limit_bytes=0)}))
+        assert unsaved.holdings.held_bytes == 0
 
 
 @dataclass(frozen=True)
