@@ -17,6 +17,10 @@ RANGE_NUMBERS = 1 << 24
 """Numbers in one range, as far as it matters: 16 million files until the next grant."""
 
 
+RANGES = 1 << 36
+"""Ranges of inode numbers to choose from: nobody meets another client in one by chance."""
+
+
 def is_native(number: InodeNo) -> bool:
     """Whether the number is a hash: of a native object, or of a directory of such."""
     return number >= FIRST_NATIVE_INODE
@@ -65,6 +69,11 @@ class NumberRange:
 
     def __contains__(self, number: int) -> bool:
         return self.first <= number < self.stop
+
+
+def range_by_chance(chance: float) -> int:
+    """Return the first number of a range, given a `chance` from [0, 1)."""
+    return (1 + int(chance * (RANGES - 1))) * RANGE_NUMBERS
 
 
 def range_of(number: int) -> NumberRange:

@@ -17,13 +17,14 @@ from blobfs.formats.rows import DirentRow, InodeRow, Kind
 from blobfs.formats.tables import Table, hidden_key
 from blobfs.model.beginning import Beginning, Here, beginning, is_contested
 from blobfs.model.changes import HIDDEN_FOLDER, hidden_by
-from blobfs.model.commit_outcome import Author, Authored, author_of
+from blobfs.model.commit_outcome import Author
 from blobfs.stores.base import Store
 from blobfs.types import ROOT_INODE, InodeNo, Seq
 from blobfs.volume.checkpoint_finding import find_checkpoint
 from blobfs.volume.client import Identity
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.presence import Volume
+from blobfs.volume.registration import copied_at
 from blobfs.volume.tree import Tree
 from blobfs.volume.tree_base import Key, Prepared
 from blobfs.volume.tree_blocks import NotLoaded
@@ -99,6 +100,7 @@ class Beginner:
 
         Raises:
             Contested: another client changed what is unsaved here.
+            Copied: somebody else commits under this client's id.
             Damaged: neither a checkpoint nor the log leads to what the volume holds now.
             BlobfsError: the store failed us.
         """
@@ -182,15 +184,23 @@ class Beginner:
                 raise _contested(f"name={name!r}", prepared)
 
     def _own_seq(self, prepared: Prepared) -> Seq:
-        """Return this client's last commit in the checkpoint, 0 where a copy of it made that."""
-        me = self._identity.client
-        last = prepared.client(me)
+        """Return this client's last commit in the checkpoint, 0 where it has none.
+
+        Raises:
+            Copied: a copy of it made that; no commit is under way any more (L6).
+        """
+        last = prepared.client(self._identity.client)
         if last is None:
             return Seq(0)
-        found, intent = Authored(me, last.counter, last.hash), self._unsaved.intent
-        is_mine = intent is not None and entry_hash(intent.entry) == last.hash
-        is_mine = is_mine or author_of(found, self._identity.last) is Author.MINE
-        return last.seq if is_mine else Seq(0)
+        intent = self._unsaved.intent
+        if intent is not None and entry_hash(intent.entry) == last.hash:
+            return last.seq
+        if self._identity.author_of_last(last) is Author.COPY:
+            if intent is not None:
+                # If it landed, so did what the copy built on it: then it shows as contested.
+                self._unsaved.note_outcome(intent.seq, "void")
+            raise copied_at(last.seq)
+        return last.seq
 
 
 def _contested(what: str, prepared: Prepared) -> Contested:

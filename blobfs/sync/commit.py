@@ -43,7 +43,7 @@ from blobfs.volume.client import Identity
 from blobfs.volume.log import Log, Overtaken, Tail
 from blobfs.volume.membership import Membership
 from blobfs.volume.orphans import Orphans
-from blobfs.volume.registration import Copied
+from blobfs.volume.registration import copied_at
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
 
@@ -213,13 +213,13 @@ class Committer:
         """Replay entries, up to the first that a copy of this state folder made (L6)."""
         authors = [self._author_of(each) for each in landed]
         upto = authors.index(Author.COPY) if Author.COPY in authors else len(landed)
-        if upto:
-            others = [n for n, author in enumerate(authors[:upto]) if author is Author.OTHER]
-            await self._replay(landed[:upto], [landed[n] for n in others])
+        if known := landed[:upto]:
+            pairs = zip(known, authors, strict=False)
+            await self._replay(known, [each for each, author in pairs if author is Author.OTHER])
         if upto < len(landed):
             if (intent := self._unsaved.intent) is not None:
                 await self._end_if_decided(intent, landed[: upto + 1])
-            raise _copied(landed[upto].entry.seq)
+            raise copied_at(landed[upto].entry.seq)
 
     async def _replay(self, landed: Sequence[Landed], foreign: Sequence[Landed]) -> None:
         """Replay entries, and let go of the rows that an own one covered (L6)."""
@@ -269,7 +269,7 @@ class Committer:
         if last is None or self._unsaved.intent is not None:
             return  # what is under way is ended first
         if self._identity.author_of_last(last) is Author.COPY:
-            raise _copied(last.seq)
+            raise copied_at(last.seq)
 
     def _refuse_contested(self, landed: Iterable[Landed]) -> None:
         for each in landed:
@@ -314,13 +314,6 @@ def _resized(landed: Iterable[Landed]) -> Iterator[InodeNo]:
         for operation in each.entry.operations:
             if isinstance(operation, SetContent | AddLinks):
                 yield operation.inode
-
-
-def _copied(seq: Seq) -> Copied:
-    return Copied(
-        f"somebody else commits under this client's id: one of two state folders is a copy. "
-        f"seq={seq}"
-    )
 
 
 def _is_only_times(operation: SetAttributes) -> bool:

@@ -11,7 +11,7 @@ Concurrency: one nursery with one task that saves.
 
 import logging
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
 from blobfs.formats.head import VolumeSettings
-from blobfs.model.numbers import RANGE_NUMBERS
+from blobfs.model.numbers import range_by_chance
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
 from blobfs.sync.access import Wishes, WriteAccess
@@ -34,6 +34,7 @@ from blobfs.sync.binding import JOURNAL, TREE, Bucket, find_volume, keep_plan
 from blobfs.sync.commit import Committer
 from blobfs.sync.pipeline import StagePlaces
 from blobfs.sync.push import Pusher
+from blobfs.sync.renewal import become_another_client, made_here
 from blobfs.sync.settings_watch import watch_settings
 from blobfs.sync.stage import Stager
 from blobfs.sync.uploads import Uploads
@@ -47,13 +48,11 @@ from blobfs.volume.membership import Membership
 from blobfs.volume.namespace_numbers import Numbers, last_used
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.presence import Volume
+from blobfs.volume.registration import Copied
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.tree_loading import FetchChunks
 from blobfs.volume.unsaved import Unsaved, open_unsaved
 from blobfs.volume.unsaved_statistics import UnsavedStatistics
-
-RANGES = 1 << 36
-"""Ranges of inode numbers to choose from: nobody meets another client in one by chance."""
 
 log = logging.getLogger("blobfs.engine")
 
@@ -168,15 +167,14 @@ async def open_engine(
         kept = await _open_kept(stack, volume, options, env, fetch, exists=exists)
         wishes = Wishes(options.state_dir, options.read_write, options.single_writer)
         access = WriteAccess(bucket, volume, kept.identity, wishes, exists=exists)
+        together = partial(_put_together, bucket, reading, options, env, kept, access)
+        saving = await _begin(together, kept, env)
         reason = None
         if exists and (not options.read_only or kept.has_unsaved):
             reason = await access.why_none()
-        saving = _put_together(bucket, reading, options, env, kept, access)
-        engine = _engine(options, env, kept, saving, reason)
-        if volume.head is not None:  # else nothing was ever written to it
-            await _catch_up(saving.committer)
         elif not exists and options.read_write:
             await access.prepare()
+        engine = await _engine(options, env, kept, saving, reason)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(watch_settings, kept.settings, partial(_look_at_head, saving, access))
         if reason is None:
@@ -325,7 +323,7 @@ def _committer(
     )
 
 
-def _engine(
+async def _engine(
     options: EngineOptions, env: Env, kept: _Kept, saving: _Saving, reason: str | None
 ) -> Engine:
     return Engine(
@@ -333,7 +331,7 @@ def _engine(
         unsaved=kept.unsaved,
         orphans=saving.orphans,
         contents=saving.contents,
-        numbers=_numbers(kept, env),
+        numbers=await _numbers(kept, env),
         settling=saving.settling,
         is_read_only=options.read_only or reason is not None,
         read_only_reason=reason,
@@ -344,15 +342,11 @@ def _engine(
     )
 
 
-def _numbers(kept: _Kept, env: Env) -> Numbers:
+async def _numbers(kept: _Kept, env: Env) -> Numbers:
+    """Go on with the numbers of this client: unsaved changes of others' files have theirs."""
     granted = kept.tree.granted(kept.identity.client)
-
-    def fresh_range() -> int:
-        """Choose the first number of a range by chance, so that no two clients meet in one."""
-        return (1 + int(env.chance() * (RANGES - 1))) * RANGE_NUMBERS
-
-    used = last_used(granted, kept.unsaved.inode_states)
-    return Numbers(used, fresh_range, kept.tree.inode)
+    used = last_used(granted, await made_here(kept.tree, kept.unsaved))
+    return Numbers(used, lambda: range_by_chance(env.chance()), kept.tree.inode)
 
 
 async def _look_at_head(saving: _Saving, access: WriteAccess) -> None:
@@ -361,13 +355,28 @@ async def _look_at_head(saving: _Saving, access: WriteAccess) -> None:
         await saving.log.head()
 
 
-async def _catch_up(committer: Committer) -> None:
-    """Bring the tree up to the log, and end what an earlier run began.
+async def _begin(together: Callable[[], _Saving], kept: _Kept, env: Env) -> _Saving:
+    """Put together what saves, bring the tree up to the log, and end what an earlier run began.
 
     Raises:
         Damaged: the log is broken.
         BlobfsError: the store failed us.
     """
+    saving = together()
+    if kept.volume.head is None:
+        return saving  # nothing was ever written to it
+    try:
+        await _catch_up(saving.committer)
+    except Copied as error:
+        log.warning("from now on this is another client. (%s)", error)
+        await become_another_client(kept.identity, kept.tree, kept.unsaved, env)
+        saving = together()  # nothing knows the old id any more
+        await _catch_up(saving.committer)
+    return saving
+
+
+async def _catch_up(committer: Committer) -> None:
+    """Replay what was committed since; what is contested stops saving, not the mount."""
     try:
         await committer.catch_up()
     except Contested as error:

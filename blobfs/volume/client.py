@@ -15,6 +15,7 @@ import trio
 from blobfs.env import Env
 from blobfs.errors import Changed, LocalFault
 from blobfs.folders import replace_file, sync_folder
+from blobfs.formats.tables import ClientState
 from blobfs.model.chain import Landed
 from blobfs.model.commit_outcome import Author, Authored, author_of
 from blobfs.types import ClientId
@@ -54,6 +55,10 @@ class Identity:
         """Say who made an entry that was read from the log (L6)."""
         entry = landed.entry
         return author_of(Authored(entry.client, entry.counter, landed.hash), self.last)
+
+    def author_of_last(self, last: ClientState) -> Author:
+        """Say who made the last commit under this id that a tree knows of (L6)."""
+        return author_of(Authored(self.client, last.counter, last.hash), self.last)
 
     async def note_attempt(self, counter: int, entry_hash: bytes) -> None:
         """Note the commit that is about to be put; once this returns, it is on disk (L2).

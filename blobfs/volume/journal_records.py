@@ -112,6 +112,13 @@ class Cleaned(msgspec.Struct, frozen=True, array_like=True, tag=9):
     covered: Covered
 
 
+class Renumbered(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Inodes that no commit has yet got other numbers, here and in all records before."""
+
+    numbers: tuple[tuple[InodeNo, InodeNo], ...]
+    """Each the old one and the new one."""
+
+
 Body = (
     Opened
     | Changed
@@ -123,6 +130,7 @@ Body = (
     | IntentNoted
     | OutcomeNoted
     | Cleaned
+    | Renumbered
 )
 
 _encode_body = msgspec.msgpack.Encoder().encode

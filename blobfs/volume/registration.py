@@ -11,6 +11,7 @@ from blobfs.errors import AlreadyExists, BlobfsError, Changed, NotFound, Outcome
 from blobfs.formats.client import ClientRecord, encode_client
 from blobfs.formats.keys import client_key
 from blobfs.stores.base import Store
+from blobfs.types import Seq
 
 MOST_PUTS = 5
 
@@ -18,7 +19,15 @@ MOST_PUTS = 5
 class Copied(Changed):
     """Somebody else writes under this client's id: one of two state folders is a copy (L6)."""
 
-    hint = "save what is unsaved elsewhere, unmount, and remove the state folder that is the copy"
+    hint = "unmount and mount again: a copy goes on as another client, with all that is unsaved"
+
+
+def copied_at(seq: Seq) -> Copied:
+    """Return what to raise for a commit under this client's id that is not its own."""
+    return Copied(
+        f"somebody else commits under this client's id: one of two state folders is a copy. "
+        f"seq={seq}"
+    )
 
 
 class Registration:

@@ -40,6 +40,7 @@ from blobfs.volume.journal_records import (
     IntentNoted,
     OutcomeNoted,
     PackUploaded,
+    Renumbered,
     Wrote,
 )
 from blobfs.volume.known_settings import KnownSettings
@@ -261,6 +262,19 @@ class Unsaved:
         if orphans:
             self.apply(Change(inodes=dict.fromkeys(orphans)))
 
+    async def renumber(self, numbers: Mapping[InodeNo, InodeNo]) -> None:
+        """Give inodes that no commit has yet other numbers, durably, and all of them at once.
+
+        Nobody holds an old number, nothing has the new ones, and no commit is under way.
+
+        Raises:
+            NoRoom, LocalFault: the disk refused.
+        """
+        assert self.intent is None, "a commit may bring the old numbers"
+        async with self._cleaner.held():  # which finds what it moves by number
+            self._note(Renumbered(tuple(numbers.items())))
+        await self._journal.sync()
+
     # Saving
 
     async def wait_change(self, since: Serial) -> None:
@@ -408,7 +422,7 @@ class Unsaved:
         self._note(Cleaned(self._env.now_ns(), covered))
         self._env.crash_point("unsaved.cleaned")
 
-    def _note(self, body: PackUploaded | IntentNoted | OutcomeNoted | Cleaned) -> None:
+    def _note(self, body: PackUploaded | IntentNoted | OutcomeNoted | Cleaned | Renumbered) -> None:
         at = self._journal.append(body, urgent=True)
         self._state.note(body, at.segment)
 

@@ -10,6 +10,7 @@ copies what counts at that moment, and nothing awaits between looking and append
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import trio
@@ -52,6 +53,10 @@ class Cleaner:
         self._env = env
         self._freed = freed
         self._running = trio.Lock()
+
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """Return what keeps all segments where they are while one is inside of it."""
+        return self._running
 
     async def clean(self, *, pressed: bool = False) -> None:
         """Remove segments while that is worth it; when `pressed`, while it brings any room.

@@ -189,6 +189,25 @@ class Rows:
             if state is not None and state.serial <= covered.serial:
                 self.drop_dirent(key)
 
+    def renumber(self, numbers: Mapping[InodeNo, InodeNo]) -> None:
+        """Give inodes other numbers, which no row has yet, wherever rows name them."""
+        inodes = [
+            (numbers.get(inode, inode), _renumbered_inode(state, numbers))
+            for inode, state in self.inodes.items()
+        ]
+        dirents = [
+            ((numbers.get(parent, parent), name), _renumbered_dirent(state, numbers))
+            for (parent, name), state in self.dirents.items()
+        ]
+        spans = [(numbers.get(inode, inode), spans) for inode, spans in self.spans.items()]
+        for table in (self.inodes, self.dirents, self.spans, self._folders):
+            table.clear()
+        self.inodes.update(inodes)
+        self.dirents.update(dirents)
+        self.spans.update(spans)
+        for (parent, name), dirent in dirents:
+            self._folders.setdefault(parent, {})[name] = dirent.value
+
     def in_segment(self, number: int) -> Iterator[tuple[InodeNo, Piece]]:
         """Yield the pieces of files that lie in one segment."""
         for inode, spans in self.spans.items():
@@ -223,6 +242,20 @@ def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> TypeGuard[L
     if isinstance(value, Gone) or isinstance(old, Gone):
         return False
     return value.size_bytes < old.size_bytes
+
+
+def _renumbered_inode(state: InodeState, numbers: Mapping[InodeNo, InodeNo]) -> InodeState:
+    value = state.value
+    if isinstance(value, Gone) or value.parent not in numbers:
+        return state
+    return replace(state, value=replace(value, parent=numbers[value.parent]))
+
+
+def _renumbered_dirent(state: DirentState, numbers: Mapping[InodeNo, InodeNo]) -> DirentState:
+    value = state.value
+    if isinstance(value, Gone) or value.inode not in numbers:
+        return state
+    return replace(state, value=replace(value, inode=numbers[value.inode]))
 
 
 def _held_bytes(value: LocalInode | Gone) -> int:

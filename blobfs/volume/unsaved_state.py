@@ -26,6 +26,7 @@ from blobfs.volume.journal_records import (
     Opened,
     OutcomeNoted,
     PackUploaded,
+    Renumbered,
     Wrote,
 )
 from blobfs.volume.journal_recovery import Record
@@ -156,7 +157,13 @@ class UnsavedState:
 
     def note(
         self,
-        body: MovedRows | LostBytes | PackUploaded | IntentNoted | OutcomeNoted | Cleaned,
+        body: MovedRows
+        | LostBytes
+        | PackUploaded
+        | IntentNoted
+        | OutcomeNoted
+        | Cleaned
+        | Renumbered,
         segment: int,
     ) -> None:
         """Take in what is neither a program's change nor its bytes."""
@@ -174,6 +181,8 @@ class UnsavedState:
                 self._end_intent(body)
             case Cleaned():
                 self.rows.clean(body.covered, body.time_ns)
+            case Renumbered():
+                self.rows.renumber(dict(body.numbers))
 
     def _saved_bytes(self, inode: InodeNo) -> int:
         saved = self._saved.inode(inode)
