@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -38,6 +39,7 @@ from blobfs.volume.journal_records import (
 )
 from blobfs.volume.journal_recovery import Damage, Record, RecoveredLog, read_log, recover
 from blobfs.volume.journal_segments import (
+    MOST_SPARES,
     JournalState,
     Segment,
     SegmentFiles,
@@ -70,10 +72,12 @@ async def open_journal(
     replay: Callable[[Record], None],
     *,
     segment_bytes: int = SEGMENT_BYTES,
+    kept_spares: int = MOST_SPARES,
 ) -> AsyncIterator["Journal"]:
     """Open the journal in `folder`, which this process holds; make it if there is none.
 
     All records are given to `replay` first, in order. In the end everything is on disk.
+    `kept_spares` emptied files of `segment_bytes` are kept to be written over.
 
     Raises:
         Damaged: the journal makes no sense.
@@ -81,7 +85,8 @@ async def open_journal(
         Unsupported: a newer version wrote it.
     """
     boot = boot_id()
-    files, recovered = await trio.to_thread.run_sync(_recover, folder, replay, segment_bytes, boot)
+    recovering = partial(_recover, folder, replay, segment_bytes, kept_spares, boot)
+    files, recovered = await trio.to_thread.run_sync(recovering)
     journal = Journal(files, recovered, env, boot)
     try:
         async with trio.open_nursery() as nursery:
@@ -109,11 +114,15 @@ def read_journal(
 
 
 def _recover(
-    folder: Path, replay: Callable[[Record], None], segment_bytes: int, boot: str
+    folder: Path,
+    replay: Callable[[Record], None],
+    segment_bytes: int,
+    kept_spares: int,
+    boot: str,
 ) -> tuple[SegmentFiles, RecoveredLog]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files = SegmentFiles(folder, segment_bytes)
+        files = SegmentFiles(folder, segment_bytes, kept_spares)
         state = files.read_state()
         if state is None:
             state = JournalState()

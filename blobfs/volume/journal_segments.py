@@ -25,8 +25,9 @@ from blobfs.types import MIB, Serial
 FORMAT = 1
 PART_BYTES = 2 * MIB
 """A segment with no more than this behind its last record counts as full."""
-KEPT_SPARES = 4
-"""Emptied files kept to be written over. One is always kept back for `urgent` segments."""
+MOST_SPARES = 16
+"""Emptied files kept to be written over, so that a large file is written over pages that exist.
+One is always kept back for `urgent` segments."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
@@ -88,9 +89,10 @@ class Segment:
 class SegmentFiles:
     """The folder of segments."""
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, kept_spares: int = MOST_SPARES) -> None:
         self.folder = folder
         self.segment_bytes = segment_bytes
+        self._kept_spares = kept_spares
         self.spares = sorted(folder.glob("spare-*"))
 
     def path(self, number: int) -> Path:
@@ -128,7 +130,7 @@ class SegmentFiles:
     def remove(self, number: int) -> None:
         """Remove a segment, or make a spare of it."""
         path = self.path(number)
-        if len(self.spares) >= KEPT_SPARES or path.stat().st_size != self.segment_bytes:
+        if len(self.spares) >= self._kept_spares or path.stat().st_size != self.segment_bytes:
             path.unlink()
             return
         spare = self.folder / f"spare-{number}"

@@ -43,6 +43,7 @@ from blobfs.volume.journal_records import (
     Renumbered,
     Wrote,
 )
+from blobfs.volume.journal_segments import MOST_SPARES
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
@@ -94,7 +95,13 @@ async def open_unsaved(
     holdings = Holdings(state.rows, saved, settings or KnownSettings())
     room = Room(limit_bytes, partial(disk_of, folder))
     segment_bytes = _segment_bytes(limit_bytes)
-    async with open_journal(folder, env, state.replay, segment_bytes=segment_bytes) as journal:
+    async with open_journal(
+        folder,
+        env,
+        state.replay,
+        segment_bytes=segment_bytes,
+        kept_spares=_kept_spares(limit_bytes, segment_bytes),
+    ) as journal:
         unsaved = Unsaved(journal, state, env, room, patience_s, holdings)
         unsaved.drop_orphans()
         try:
@@ -111,6 +118,13 @@ def _segment_bytes(limit_bytes: int | None) -> int:
     if limit_bytes is None:
         return SEGMENT_BYTES
     return min(SEGMENT_BYTES, max(_LEAST_SEGMENT_BYTES, limit_bytes // 16))
+
+
+def _kept_spares(limit_bytes: int | None, segment_bytes: int) -> int:
+    """Return how many emptied files are kept: a quarter of what may be unsaved, at most."""
+    if limit_bytes is None:
+        return MOST_SPARES
+    return min(MOST_SPARES, max(2, limit_bytes // (4 * segment_bytes)))
 
 
 class Unsaved:

@@ -31,6 +31,7 @@ from blobfs.volume.unsaved_rows import ROW_BYTES, Rows
 from blobfs.volume.unsaved_state import UnsavedState
 
 SEGMENT_BYTES = 8 * KIB
+KEPT_SPARES = 4
 PLENTY = Room(None, lambda: Disk(1 << 40, 1 << 40))
 
 
@@ -76,7 +77,9 @@ async def open_small(
     """Open as `open_unsaved` does, with segments that a few records fill."""
     state, env = UnsavedState(saved), env or Env()
     holdings = Holdings(state.rows, saved, settings or KnownSettings())
-    async with open_journal(folder, env, state.replay, segment_bytes=SEGMENT_BYTES) as journal:
+    async with open_journal(
+        folder, env, state.replay, segment_bytes=SEGMENT_BYTES, kept_spares=KEPT_SPARES
+    ) as journal:
         unsaved = Unsaved(journal, state, env, room, patience_s, holdings)
         unsaved.drop_orphans()
         yield unsaved

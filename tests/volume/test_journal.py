@@ -20,7 +20,7 @@ from blobfs.volume.journal import Journal, open_journal
 from blobfs.volume.journal_records import BLOCK_BYTES, OutcomeNoted, Wrote
 from blobfs.volume.journal_segments import SegmentFiles
 from blobfs.volume.unsaved_rows import InodeState
-from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, kill, open_small
+from tests.volume.ledger import KEPT_SPARES, SEGMENT_BYTES, Files, Ledger, check, kill, open_small
 
 NOTE = OutcomeNoted(Seq(1), "void", ())
 ROW = LocalInode(Kind.FILE, 0o644, 0, 0, 1, 1, 1)
@@ -223,7 +223,7 @@ class TestSegments:
                 await ledger.land()
                 seen |= {path.stat().st_ino for path in tmp_path.glob("[0s]*[0-9]")}  # noqa: ASYNC240
             assert unsaved._journal._next_number > 12
-            assert len(seen) <= journal_segments.KEPT_SPARES + 4
+            assert len(seen) <= KEPT_SPARES + 4
             await check(unsaved, saved, ledger.now)
         async with open_small(tmp_path, saved) as unsaved:
             await check(unsaved, saved, ledger.now)
@@ -238,4 +238,4 @@ class TestSegments:
             await ledger.begin()
             await ledger.land()
             used = sum(path.stat().st_size for path in tmp_path.iterdir())  # noqa: ASYNC240
-            assert used <= (journal_segments.KEPT_SPARES + 2) * SEGMENT_BYTES
+            assert used <= (KEPT_SPARES + 2) * SEGMENT_BYTES
