@@ -36,9 +36,9 @@ class Settling:
         settle_s: float = SETTLE_S,
         open_s: float = OPEN_S,
         most_s: float = MOST_S,
-        on_closed: Callable[[], None] = lambda: None,
+        on_closed: Callable[[InodeNo], None] = lambda _: None,
     ) -> None:
-        """`on_closed` is called at each close: something may be due sooner than it was."""
+        """`on_closed` is called at each close: the file may be due sooner than it was."""
         self._on_closed = on_closed
         self._settle_s = settle_s
         self._open_s = open_s
@@ -63,7 +63,7 @@ class Settling:
         use.last_s = now_s
         if not use.writers:
             self.being_written.discard(inode)
-        self._on_closed()
+        self._on_closed(inode)
 
     def writers(self, inode: InodeNo) -> int:
         """Return how many handles may write."""

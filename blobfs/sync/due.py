@@ -1,9 +1,10 @@
-"""Say what is due to be saved, and when to look again. Pure: rows and times in, a choice out.
+"""Say what is due to be saved, and when to look again. Rows and times in, a choice out.
 
 Saving costs three requests however much it takes along, so what is due waits a moment for what is
 about to be; a lot of bytes, or somebody who waits, does not.
 """
 
+import heapq
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -56,6 +57,8 @@ class UnsavedView:
     spans: Callable[[InodeNo], SpanMap]
     tree_inode: Callable[[InodeNo], InodeRow | None]
     tree_dirent: Callable[[InodeNo, bytes], DirentRow | None]
+    take_news: Callable[[], set[InodeNo]]
+    """The inodes whose unsaved rows changed since the last call."""
 
 
 def choices(
@@ -85,33 +88,79 @@ def choices(
     return inodes, names
 
 
-def due(
-    view: UnsavedView,
-    settling: Settling,
-    clock: Clock,
-    unreadable: Collection[InodeNo] = (),
-) -> Due:
-    """Decide whether to save now."""
-    ready_bytes, first_s, next_s = 0, None, None
-    for inode, state in view.inodes.items():
-        if inode in unreadable or is_left_over(view, inode, state):
-            continue
-        due_s = settling.due_s(inode, clock.since_s(state.since_ns))
-        if due_s > clock.now_s:
-            next_s = due_s if next_s is None else min(next_s, due_s)
-        else:
-            ready_bytes += view.spans(inode).unsaved_bytes
-            first_s = due_s if first_s is None else min(first_s, due_s)
-    if first_s is None and next_s is None:
-        return Due(now=bool(view.dirents), look_again_s=None)
-    if first_s is None:
-        return Due(now=False, look_again_s=None if next_s is None else next_s - clock.now_s)
-    waits_for_s = None if next_s is None else next_s - clock.now_s
-    waited_s = clock.now_s - first_s
-    worth_it = waits_for_s is not None and waits_for_s <= GATHER_S and waited_s < MOST_GATHER_S
-    if worth_it and ready_bytes < ENOUGH_BYTES:
-        return Due(now=False, look_again_s=waits_for_s)
-    return Due(now=True, look_again_s=0.0)
+class Agenda:
+    """Knows when each unsaved inode is to be saved, without looking through all of them.
+
+    What programs do mostly moves a time later, which is found when that time has come. Only rows
+    that changed and files that were closed are looked at before.
+    """
+
+    def __init__(self, view: UnsavedView, settling: Settling) -> None:
+        self._view = view
+        self._settling = settling
+        self._times: list[tuple[float, InodeNo]] = []
+        """A heap; an entry counts if `_planned` says the same."""
+        self._planned: dict[InodeNo, float] = {}
+        self._ready: dict[InodeNo, float] = {}
+        """Those whose time has come, and when."""
+        self._closed: set[InodeNo] = set()
+
+    def note_closed(self, inode: InodeNo) -> None:
+        """Note that a file may be due sooner than it was."""
+        self._closed.add(inode)
+
+    def look(self, clock: Clock, unreadable: Collection[InodeNo] = ()) -> Due:
+        """Decide whether to save now. Those `unreadable` are never due."""
+        news = {*self._view.take_news(), *self._closed, *self._ready}
+        self._closed, self._ready = set(), {}
+        for inode in news:
+            self._plan(inode, clock, unreadable)
+        self._advance(clock, unreadable)
+        return self._decide(clock)
+
+    def _plan(self, inode: InodeNo, clock: Clock, unreadable: Collection[InodeNo]) -> None:
+        due_s = self._due_s(inode, clock, unreadable)
+        planned_s = self._planned.get(inode)
+        if due_s is None:
+            self._planned.pop(inode, None)
+        elif planned_s is None or due_s < planned_s:
+            self._planned[inode] = due_s
+            heapq.heappush(self._times, (due_s, inode))
+
+    def _advance(self, clock: Clock, unreadable: Collection[InodeNo]) -> None:
+        """Find those whose time has come, and the true time of the next."""
+        while self._times:
+            planned_s, inode = self._times[0]
+            if self._planned.get(inode) != planned_s:
+                heapq.heappop(self._times)  # planned anew since
+                continue
+            due_s = self._due_s(inode, clock, unreadable)
+            if due_s == planned_s and due_s > clock.now_s:
+                return
+            heapq.heappop(self._times)
+            del self._planned[inode]
+            if due_s is not None and due_s <= clock.now_s:
+                self._ready[inode] = due_s
+            elif due_s is not None:
+                self._planned[inode] = due_s
+                heapq.heappush(self._times, (due_s, inode))
+
+    def _due_s(self, inode: InodeNo, clock: Clock, unreadable: Collection[InodeNo]) -> float | None:
+        state = self._view.inodes.get(inode)
+        if state is None or inode in unreadable or is_left_over(self._view, inode, state):
+            return None
+        return self._settling.due_s(inode, clock.since_s(state.since_ns))
+
+    def _decide(self, clock: Clock) -> Due:
+        next_s = self._times[0][0] - clock.now_s if self._times else None
+        if not self._ready:
+            return Due(now=next_s is None and bool(self._view.dirents), look_again_s=next_s)
+        ready_bytes = sum(self._view.spans(inode).unsaved_bytes for inode in self._ready)
+        waited_s = clock.now_s - min(self._ready.values())
+        worth_it = next_s is not None and next_s <= GATHER_S and waited_s < MOST_GATHER_S
+        if worth_it and ready_bytes < ENOUGH_BYTES:
+            return Due(now=False, look_again_s=next_s)
+        return Due(now=True, look_again_s=0.0)
 
 
 def _choice(

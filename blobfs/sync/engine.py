@@ -257,7 +257,9 @@ def _put_together(
     unsaved, tree = kept.unsaved, kept.tree
     orphans = Orphans(tree.inode)
     contents = Contents(reading)
-    settling = Settling(settle_s=options.settle_s, on_closed=lambda: pusher.note_closed())
+    settling = Settling(
+        settle_s=options.settle_s, on_closed=lambda inode: pusher.note_closed(inode)
+    )
     uploads = Uploads(unsaved, tree)
     places = StagePlaces(
         uploads.look_up,

@@ -24,7 +24,7 @@ from blobfs.model.selection import Selection, select
 from blobfs.model.settling import Settling
 from blobfs.sync.ahead import Ahead
 from blobfs.sync.commit import Committer, Draft
-from blobfs.sync.due import Clock, UnsavedView, choices, due, is_left_over
+from blobfs.sync.due import Agenda, Clock, UnsavedView, choices, is_left_over
 from blobfs.sync.snapshots import BaseGone, Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
 from blobfs.sync.uploads import Uploads
@@ -118,8 +118,14 @@ class Pusher:
         self._settling = settling
         self._env = env
         self._view = UnsavedView(
-            unsaved.inode_states, unsaved.dirent_states, unsaved.spans, tree.inode, tree.dirent
+            unsaved.inode_states,
+            unsaved.dirent_states,
+            unsaved.spans,
+            tree.inode,
+            tree.dirent,
+            unsaved.take_news,
         )
+        self._agenda = Agenda(self._view, settling)
         self._goals: dict[Serial, Goal] = {}
         """Those that are not reached yet."""
         self._hurried = trio.Event()
@@ -162,8 +168,9 @@ class Pusher:
             return False
         return len(self._view.inodes) == len(self._left_over())
 
-    def note_closed(self) -> None:
-        """Note that a file was closed, so that something may be due sooner than it was."""
+    def note_closed(self, inode: InodeNo) -> None:
+        """Note that a file was closed, so that it may be due sooner than it was."""
+        self._agenda.note_closed(inode)
         self._closed.set()
 
     # -- the rounds --------------------------------------------------------------------
@@ -193,7 +200,7 @@ class Pusher:
     async def _wait_until_due(self) -> None:
         while not self._is_hurried:
             seen, self._closed, self._hurried = self._unsaved.serial, trio.Event(), trio.Event()
-            decision = due(self._view, self._settling, self._clock(), self._held())
+            decision = self._agenda.look(self._clock(), self._held())
             if decision.now or self._unsaved.intent is not None:
                 return
             if decision.look_again_s is not None:

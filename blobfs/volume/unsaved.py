@@ -182,6 +182,11 @@ class Unsaved:
         """All unsaved dirent rows, with serials and times; follows changes."""
         return self._rows.dirents
 
+    def take_news(self) -> set[InodeNo]:
+        """Return the inodes whose unsaved rows changed since the last call. One caller only."""
+        news, self._rows.news = self._rows.news, set()
+        return news
+
     @property
     def serial(self) -> Serial:
         """Of the last change."""

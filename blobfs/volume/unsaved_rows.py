@@ -76,6 +76,8 @@ class Rows:
         self.spans: dict[InodeNo, SpanMap] = {}
         self.live_bytes: defaultdict[int, int] = defaultdict(int)
         """Of each segment: what would have to be kept if it were removed."""
+        self.news: set[InodeNo] = set()
+        """Inodes whose rows changed or went since somebody took these."""
         self.growth_bytes = 0
         """What saving all of this adds to the contents of the volume; negative: takes away."""
         self._folders: dict[InodeNo, dict[bytes, LocalDirent | Gone]] = {}
@@ -229,6 +231,7 @@ class Rows:
 
     def _set_inode(self, inode: InodeNo, old: InodeState | None, state: InodeState) -> None:
         self.inodes[inode] = state
+        self.news.add(inode)
         self.growth_bytes += _growth_bytes(state) - (0 if old is None else _growth_bytes(old))
 
     def _count_out(self, inode: InodeNo, pieces: Iterable[Piece]) -> None:
