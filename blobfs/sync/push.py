@@ -241,6 +241,14 @@ class Pusher:
             if self.is_clean:
                 self._uploads.forget_unnamed()
             return False
+        serial = self._unsaved.serial
+        async with self._ahead.finished(chosen.inodes):
+            if self._unsaved.serial != serial:
+                chosen = self._select()  # what was chosen may be gone
+            await self._save_chosen(chosen)
+        return True
+
+    async def _save_chosen(self, chosen: Selection) -> None:
         with self._unsaved.snapshot(chosen.inodes, chosen.names) as snapshot:
             taken = take(snapshot, self._unsaved, self._contents, self._tree)
             try:
@@ -249,7 +257,6 @@ class Pusher:
                 self.files_under_way = 0
                 taken.close()
         self._note_saved(chosen, snapshot.covered.serial)
-        return True
 
     def _select(self) -> Selection:
         inodes, names = choices(
@@ -265,10 +272,9 @@ class Pusher:
         # Nothing leaves this machine that a power cut could take back (S2).
         await self._unsaved.sync()
         await self._prepare()
-        async with self._ahead.turn:
-            files = await taken.files(self._ahead.staged)
-            self.files_under_way = len(files)
-            staged = await self._stager.stage(files, taken.read)
+        files = await taken.files(self._ahead.staged)
+        self.files_under_way = len(files)
+        staged = await self._stager.stage(files, taken.read)
         self._env.crash_point("push.uploaded")
         operations = operations_for(taken.inode_changes(staged.contents), taken.name_changes())
         covered = taken.covered

@@ -20,7 +20,7 @@ from blobfs.model.difference import InodeChange, NameChange
 from blobfs.model.spans import FromBase, Piece, ReadPart, SpanMap
 from blobfs.sync.pipeline import Wanted
 from blobfs.sync.stage import FileToStage
-from blobfs.types import ByteRange, InodeNo
+from blobfs.types import ByteRange, InodeNo, Serial
 from blobfs.volume.content import ContentReader, Contents, Gone
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Snapshot, Unsaved
@@ -69,14 +69,16 @@ class Taken:
             reader.close()
 
     async def files(
-        self, staged: Callable[[InodeNo, SpanMap], Sequence[Placed]]
+        self, staged: Callable[[InodeNo, SpanMap, Serial], Sequence[Placed]]
     ) -> list[FileToStage]:
         """Return the files whose bytes changed, with the chunks to be made of them.
 
-        `staged` returns chunks of a file that were uploaded before and are still right.
+        `staged` returns chunks of a file that were uploaded before and are still right, given its
+        spans and the last change that they know.
         """
+        upto = self.snapshot.covered.serial
         return [
-            await self._to_stage(inode, row, staged(inode, self.snapshot.spans[inode]))
+            await self._to_stage(inode, row, staged(inode, self.snapshot.spans[inode], upto))
             for inode, row in self._living()
             if self._is_new_content(inode, row)
         ]

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from blobfs.formats.rows import Extent
+from blobfs.model.chunking import Placed
+from blobfs.model.spans import SpanMap, Written
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync import ahead
-from blobfs.types import KIB, MIB
+from blobfs.sync.ahead import Ahead
+from blobfs.types import KIB, MIB, ChunkId, InodeNo, Serial
 from tests.contracts.core_files import CoreFiles
 from tests.contracts.files import Handle
 from tests.core import Core, opened_core
@@ -95,3 +99,14 @@ def opened(
 ) -> AbstractAsyncContextManager[Core]:
     env = Moment().env((sent or Sent()).pass_by)
     return opened_core(store, folder, env, 60, read_only=False, settle_s=3600)
+
+
+def test_what_was_staged_later_is_of_another_moment() -> None:
+    """A database copied by a commit would hold pages from behind the moment of the copy."""
+    staging = Ahead(None, None, None, None, None, None)  # type: ignore[arg-type]
+    inode, placed = InodeNo(7), Placed(0, Extent(256 * KIB, ChunkId(bytes(32))))
+    staging._files[inode] = ahead._File(placed=[(placed, Serial(9))])
+    spans = SpanMap()
+    list(spans.write_over(Written(0, 256 * KIB, 1, 0, Serial(5), b"sum")))
+    assert staging.staged(inode, spans, Serial(9)) == [placed]
+    assert staging.staged(inode, spans, Serial(8)) == []
