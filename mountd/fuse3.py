@@ -19,7 +19,8 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from blobfs.errors import BlobfsError, LocalFault
+from blobfs.control.mounts import detach
+from blobfs.errors import BlobfsError
 from blobfs.model.listing import MOST_NAME_BYTES
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import Wanted
@@ -27,6 +28,7 @@ from blobfs.types import ByteRange, HandleNo, InodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
 from mountd.fuse_requests import Load, handler, log_failure
+from mountd.greeting import Connection, connect
 from mountd.kernel_limits import raise_limits
 from mountd.mount_options import MountOptions
 
@@ -59,10 +61,6 @@ class Front(pyfuse3.Operations):
         self.options = options
         self.counts: Counter[str] = Counter()
         self.serial = itertools.count(1)
-        self.greeted = trio.Event()
-
-    def init(self) -> None:
-        self.greeted.set()
 
     @handler
     async def lookup(
@@ -310,29 +308,34 @@ def _refuse_foreign(name: bytes) -> None:
 class FuseMount:
     """A mount that the kernel knows. Made by `open_mount`."""
 
-    def __init__(self, front: Front, mountpoint: Path) -> None:
-        self._front = front
+    def __init__(self, mountpoint: Path, connection: Connection) -> None:
         self._mountpoint = mountpoint
+        self._connection = connection
+        self._greeted = trio.Event()
 
     async def serve(self) -> None:
         """Answer requests until the directory is unmounted or `stop` is called."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._greet)
-            await pyfuse3.main(min_tasks=1, max_tasks=MOST_TASKS)
-            nursery.cancel_scope.cancel()
+        try:
+            await self._connection.greet(_serve_session)
+        except OSError as error:
+            log.info("unmounted before it was ready. mountpoint=%s (%s)", self._mountpoint, error)
+            return
+        # The greeting sets the read-ahead back, so it is raised after it.
+        await trio.to_thread.run_sync(raise_limits, self._mountpoint)
+        self._greeted.set()
+        await _serve_session()
 
     async def wait_ready(self) -> None:
         """Wait until the kernel has greeted us: from then on the directory works."""
-        await self._front.greeted.wait()
-
-    async def _greet(self) -> None:
-        # The greeting (FUSE_INIT) sets the read-ahead back, so it is raised after it.
-        await self._front.greeted.wait()
-        await trio.to_thread.run_sync(raise_limits, self._mountpoint)
+        await self._greeted.wait()
 
     def stop(self) -> None:
         """Let `serve` return."""
         pyfuse3.terminate()
+
+
+async def _serve_session() -> None:
+    await pyfuse3.main(min_tasks=1, max_tasks=MOST_TASKS)
 
 
 @asynccontextmanager
@@ -342,18 +345,22 @@ async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]
     Raises:
         LocalFault: the kernel, or fusermount3, refused.
     """
+    options = front.options.as_fuse()
+    # fusermount3 is waited for in here, and it never needs us.
+    connection = Connection(await trio.to_thread.run_sync(connect, mountpoint, options))
+    pyfuse3.init(front, f"/dev/fd/{connection.session}", options)
     try:
-        # fusermount3 is waited for in here, and it never needs us.
-        await trio.to_thread.run_sync(
-            pyfuse3.init, front, os.fspath(mountpoint), front.options.as_fuse()
-        )
-    except RuntimeError as error:
-        raise LocalFault(
-            f"cannot mount: {error}. mountpoint={str(mountpoint)!r}",
-            hint="see the daemon's log for what fusermount3 said",
-        ) from error
-    try:
-        yield FuseMount(front, mountpoint)
+        yield FuseMount(mountpoint, connection)
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(pyfuse3.close)
+            await trio.to_thread.run_sync(_close, mountpoint, connection)
+
+
+def _close(mountpoint: Path, connection: Connection) -> None:
+    if connection.is_mounted:
+        try:
+            detach(os.fspath(mountpoint), lazy=True)
+        except BlobfsError as error:
+            log.warning("the directory stays mounted, and dead: %s", error)
+    connection.close()
+    pyfuse3.close(unmount=False)
