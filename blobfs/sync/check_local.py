@@ -84,7 +84,7 @@ class Kept:
         elif author is Author.COPY:
             problem = (
                 f"somebody else wrote commit {landed.entry.seq} under this client's id: one of "
-                "two state folders is a copy. Save what is unsaved elsewhere, and remove this one"
+                "two state folders is a copy. Mount it here: it becomes another client then"
             )
             self.findings.damaged("identity", str(self.folder), problem)
 
