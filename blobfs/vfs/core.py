@@ -37,6 +37,7 @@ from blobfs.vfs.lookups import Lookups
 from blobfs.vfs.usage import Usage
 from blobfs.volume.namespace import Namespace
 from blobfs.volume.namespace_folder import FolderReader, Listed
+from blobfs.volume.tree_blocks import NotLoaded
 
 MOST_VALID_S = 30.0
 """How long a kernel may believe a name or its attributes without asking us."""
@@ -379,8 +380,8 @@ class Vfs:
     def _is_gone(self, inode: InodeNo) -> bool:
         try:
             return self._namespace.node(inode).is_gone
-        except Changed:
-            return False  # a native one: with the last hold nothing leads to it any more
+        except (Changed, NotLoaded):
+            return False  # a native one, to which nothing leads any more; or nothing is unsaved
 
     def _counted(self, node: Node) -> Attributes:
         self._lookups.count(node)
