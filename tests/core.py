@@ -13,6 +13,7 @@ from blobfs.model.nodes import NativeLook
 from blobfs.stores.base import Store
 from blobfs.stores.breaker import Breaker
 from blobfs.sync.binding import Bucket
+from blobfs.sync.checkpointer import CheckpointRules
 from blobfs.sync.engine import Engine, EngineOptions, open_engine
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
@@ -43,6 +44,7 @@ async def opened_core(
     deadline_s: float = 30,
     unsaved_size_bytes: int | None = None,
     settle_s: float = 0.5,
+    checkpoints: CheckpointRules | None = None,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
@@ -51,6 +53,7 @@ async def opened_core(
         read_only=read_only,
         unsaved_size_bytes=unsaved_size_bytes,
         settle_s=settle_s,
+        checkpoints=checkpoints or CheckpointRules(),
     )
     async with (
         open_native(breaker, options.state_dir, ttl_s=ttl_s, env=env) as native,

@@ -10,7 +10,7 @@ Concurrency: one commit at a time.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -80,8 +80,10 @@ class Committer:
         membership: Membership,
         save_blocks: SaveBlocks,
         brought: BroughtBytes,
+        committed: Callable[[], None],
         env: Env,
     ) -> None:
+        """`committed` is told of each own commit when it was replayed."""
         self._tree = tree
         self._beginner = beginner
         self._log = log
@@ -91,6 +93,7 @@ class Committer:
         self._membership = membership
         self._save_blocks = save_blocks
         self._brought = brought
+        self._committed = committed
         self._env = env
 
     async def catch_up(self) -> None:
@@ -157,6 +160,7 @@ class Committer:
                 self._env.crash_point("commit.landed")
                 self._membership.note_landed()
                 await self._take_in([spelled.landed])
+                self._committed()
                 return spelled.landed
             if outcome is Outcome.OVERTAKEN:
                 await self.catch_up()

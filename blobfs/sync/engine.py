@@ -13,7 +13,7 @@ import logging
 import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.ahead import Ahead
 from blobfs.sync.beginning import Beginner, BelowUnsaved, Contested
 from blobfs.sync.binding import JOURNAL, TREE, Bucket, find_volume, keep_plan
+from blobfs.sync.checkpoint import CheckpointWriter
+from blobfs.sync.checkpointer import Checkpointer, CheckpointRules
 from blobfs.sync.commit import Committer
 from blobfs.sync.pipeline import StagePlaces
 from blobfs.sync.push import Pusher
@@ -68,6 +70,7 @@ class EngineOptions:
     single_writer: bool = False
     unsaved_size_bytes: int | None = None
     settle_s: float = 0.5
+    checkpoints: CheckpointRules = field(default_factory=CheckpointRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ async def open_engine(
         if reason is None:
             nursery.start_soon(saving.pusher.run)
             nursery.start_soon(saving.ahead.run)
+            nursery.start_soon(saving.checkpointer.run)
         try:
             yield engine
         finally:
@@ -239,6 +243,7 @@ class _Saving:
     log: Log
     committer: Committer
     pusher: Pusher
+    checkpointer: Checkpointer
     ahead: Ahead
     uploads: Uploads
     orphans: Orphans
@@ -276,7 +281,8 @@ def _put_together(
 
     ahead = Ahead(unsaved, tree, contents, stager, settling, prepare)
     log = Log(bucket.store, env, kept.identity.client, kept.settings.note)
-    committer = _committer(bucket.store, log, env, kept, orphans, stager, uploads)
+    checkpointer = _checkpointer(bucket.store, env, kept, options.checkpoints)
+    committer = _committer(bucket.store, log, env, kept, orphans, stager, uploads, checkpointer)
     pusher = Pusher(
         unsaved=unsaved,
         tree=tree,
@@ -290,7 +296,9 @@ def _put_together(
         prepare=prepare,
         env=env,
     )
-    return _Saving(log, committer, pusher, ahead, uploads, orphans, contents, settling)
+    return _Saving(
+        log, committer, pusher, checkpointer, ahead, uploads, orphans, contents, settling
+    )
 
 
 def _committer(
@@ -301,6 +309,7 @@ def _committer(
     orphans: Orphans,
     stager: Stager,
     uploads: Uploads,
+    checkpointer: Checkpointer,
 ) -> Committer:
     me = kept.identity.client
     beginner = Beginner(
@@ -321,8 +330,14 @@ def _committer(
         membership=Membership(store, me, env, host=platform.node(), program=__version__),
         save_blocks=stager.stage_data,
         brought=uploads.brought_bytes,
+        committed=checkpointer.note_committed,
         env=env,
     )
+
+
+def _checkpointer(store: Store, env: Env, kept: _Kept, rules: CheckpointRules) -> Checkpointer:
+    writer = CheckpointWriter(store, kept.tree, env, kept.identity.client, rules.sizes)
+    return Checkpointer(writer, kept.tree, rules, env)
 
 
 async def _engine(

@@ -31,11 +31,13 @@ from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
 from blobfs.stores.metering import Kind
 from blobfs.sync.check import CheckOptions, check
+from blobfs.sync.checkpoint import seq_of
 from blobfs.types import KIB, MIB, Seq
 from tests.contracts.core_files import CoreFiles
 from tests.core import Core, opened_core
 from tests.oracle import EXCHANGE
 from tests.sync.both import Do, Moment, OracleProgram, Program, Seen, seen
+from tests.sync.small import OFTEN
 
 T = TypeVar("T")
 
@@ -122,6 +124,8 @@ class Telling:
     killed: "Killed | None" = None
     tries: int = 0
     """How many mounts, and how many operations of programs, may fail."""
+    waits: bool = False
+    """Whether each save waits for the checkpoint after it, so that all tellings are the same."""
     done: int = 0
     moment: Moment = field(default_factory=Moment)
 
@@ -135,7 +139,15 @@ class Telling:
 
     async def _mount_and_tell(self) -> None:
         env = self.moment.env(self.crash_point)
-        opening = opened_core(self.store, self.folder, env, 60, read_only=False, settle_s=3600)
+        opening = opened_core(
+            self.store,
+            self.folder,
+            env,
+            60,
+            read_only=False,
+            settle_s=3600,
+            checkpoints=OFTEN,
+        )
         async with opening as core:
             program = Program(CoreFiles(core))
             for number, operation in enumerate(STORY[self.done :], self.done + 1):
@@ -149,6 +161,8 @@ class Telling:
     async def _do(self, core: Core, program: Program, operation: Do) -> None:
         if operation == SAVE:
             await save(core)
+            if self.waits:
+                await wait_for_checkpoint(core)
             return
         while True:
             try:
@@ -175,6 +189,14 @@ async def save(core: Core) -> None:
     if not core.vfs.open_files:
         assert (statistics.files, statistics.names, statistics.bytes) == (0, 0, 0)
     assert core.engine.unsaved.intent is None
+
+
+async def wait_for_checkpoint(core: Core) -> None:
+    """Return when there is a checkpoint of what was saved."""
+    tree = core.engine.tree
+    with trio.fail_after(20):
+        while seq_of(tree.base) < tree.position.seq:
+            await trio.lowlevel.checkpoint()
 
 
 async def require_whole(store: MemoryStore, state: Path) -> None:
@@ -217,6 +239,11 @@ POINTS = {
     "commit.landed",
     "commit.replayed",
     "unsaved.cleaned",
+    "checkpoint.packed",
+    "checkpoint.made",
+    "checkpoint.stored",
+    "checkpoint.named",
+    "checkpoint.taken_up",
 }
 """Those that every story passes."""
 
@@ -374,7 +401,8 @@ class Halting(Layer):
 
 async def require_kept(store: MemoryStore, left: Path, done: int) -> None:
     """Mount what a killed client left: all that was acknowledged is there, and can be saved."""
-    opening = opened_core(store, left, Moment().env(), 60, read_only=False, settle_s=3600)
+    env = Moment().env()
+    opening = opened_core(store, left, env, 60, read_only=False, settle_s=3600, checkpoints=OFTEN)
     async with opening as core:
         shown = await seen(CoreFiles(core))
         # What was under way may have happened, though nobody was told.
@@ -407,14 +435,16 @@ async def test_a_kill_at_each_request(quick_path: Path, happens: bool) -> None:
 async def test_a_kill_at_each_crash_point(quick_path: Path) -> None:
     """Whoever is killed between two steps would lose what these steps are about (P1, L2, L6)."""
     passed: Counter[str] = Counter()
-    await Telling(MemoryStore(), quick_path / "whole", CrashPoints(passed).pass_by).tell()
+    points = CrashPoints(passed)
+    await Telling(MemoryStore(), quick_path / "whole", points.pass_by, waits=True).tell()
     assert passed.keys() >= POINTS
     for point, times in passed.items():
         for nth in sorted({1, times} | set(CHANCE.sample(range(1, times + 1), min(times, 4)))):
             inner, where = MemoryStore(), quick_path / f"{point}-{nth}"
             killed = Killed(where / "here", where / "left")
             points = CrashPoints(Counter(), {(point, nth): killed.die})
-            telling = Telling(Halting(inner, killed), where / "here", points.pass_by, killed)
+            store = Halting(inner, killed)
+            telling = Telling(store, where / "here", points.pass_by, killed, waits=True)
             with killed.scope:
                 await telling.tell()
             assert killed.is_dead
