@@ -29,6 +29,7 @@ from tests.core import Core, opened_core
 from tests.oracle import EXCHANGE, NOREPLACE
 from tests.oracle import Path as Names
 from tests.sync.both import Do, Moment, OracleProgram, Program, seen
+from tests.sync.small import OFTEN
 from tests.sync.test_every_step import require_seen_elsewhere, require_whole, save
 
 T = TypeVar("T")
@@ -194,6 +195,7 @@ class Life:
                 read_only=read_only,
                 settle_s=3600,
                 unsaved_size_bytes=64 << 20,
+                checkpoints=OFTEN,
             )
         )
 
