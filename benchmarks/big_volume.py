@@ -53,8 +53,8 @@ class Shape:
 
     folders: tuple[int, ...] = (4, 5, 5, 10)
     files: int = 1000
-    commits: int = 20
-    """Behind the checkpoint: a new file in the last directory, each."""
+    commits: int = 2
+    """Behind the checkpoint: a new file in the last directory, each. Each is a request to open."""
 
 
 @dataclass(slots=True)

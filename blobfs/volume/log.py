@@ -97,20 +97,21 @@ class Log:
         """Return the entries behind `after`, in order, as far as there are any (L4).
 
         Lists of operations that lie in chunks (L7) are fetched: each entry is whole. An empty
-        slot is the tip; the first time, and once an hour, only if `head` agrees and nothing lies
-        behind it.
+        slot is the tip; the first time, and once an hour, a listing says what there is, and the
+        tip is only where `head` agrees and nothing lies behind it.
 
         Raises:
             Overtaken: the log was cut above `after`.
             Damaged: an entry, its place in the chain, or a pack with operations is not right.
             Unsupported: a newer version of blobfs wrote it.
         """
-        found = await self._filled_slots(after.seq, at_most)
+        if self._is_due(self._searched_ns):
+            found = await self._listed_slots(after, at_most)
+        else:
+            found = await self._filled_slots(after.seq, at_most)
         if found or self._is_due(self._confirmed_ns):
             await self._require_uncut(after)
         is_tip = len(found) < at_most
-        if is_tip and self._is_due(self._searched_ns):
-            await self._require_end(Seq(after.seq + len(found)))
         position = after
         landed = []
         for number, data in enumerate(found, after.seq + 1):
@@ -144,21 +145,32 @@ class Log:
             )
         self._confirmed_ns = self._env.now_ns()
 
-    async def _require_end(self, tip: Seq) -> None:
-        """Make sure that the empty slot behind `tip` is the end of the log, and no hole (L5).
+    async def _listed_slots(self, after: Position, at_most: int) -> list[bytes]:
+        """Return what lies in the slots behind `after`, by what a listing shows (L5).
 
-        Who took a hole for the end would show an older tree, and commit into the hole.
+        One request tells how many there are, instead of one for each that is empty. Who took a
+        hole for the end would show an older tree, and commit into the hole.
         """
-        page = await self._store.list(LOG, start_after=log_key(tip), max_keys=1)
-        for found in page.objects:
-            seq = parse_log_key(found.key)
-            if seq is not None and seq > tip + 1:
+        page = await self._store.list(LOG, start_after=log_key(after.seq), max_keys=at_most)
+        numbers = [seq for found in page.objects if (seq := parse_log_key(found.key)) is not None]
+        for expected, seq in enumerate(numbers, after.seq + 1):
+            if seq != expected:
+                await self._require_uncut(after)
                 raise Damaged(
-                    f"an entry of the log is gone. key={log_key(Seq(tip + 1))!r} next={seq} "
+                    f"an entry of the log is gone. key={log_key(Seq(expected))!r} next={seq} "
                     f"store={self._store.url}",
                     hint="nothing was changed; bring it back, or run `blobfs check`",
                 )
-        self._searched_ns = self._env.now_ns()
+        found: list[bytes] = []
+        while len(found) < len(numbers):
+            some = numbers[len(found) : len(found) + PARALLEL_SLOTS]
+            part = await self._slots(range(some[0], some[-1] + 1))
+            found += part
+            if len(part) < len(some):
+                return found  # it was cut meanwhile: `head` will say so
+        if len(numbers) < at_most:
+            self._searched_ns = self._env.now_ns()
+        return found
 
     async def _filled_slots(self, after: Seq, at_most: int) -> list[bytes]:
         """Return what lies in the slots behind `after`, up to the first empty one."""

@@ -176,12 +176,27 @@ class TestReading:
 
     async def test_silence_is_not_the_tip(self, world: World) -> None:
         """Who took a failed request for the end of the log would commit onto an old tree (P5)."""
-        await world.fill(20)
-        for number in range(1, 22):
+        filled = await world.fill(20)
+        for number in range(1, 21):
             store, log = world.faulty()
             store.fail("get", Unreachable("gone"), key=log_key(Seq(number)))
             with pytest.raises(Unreachable):
                 await log.newer(START)
+        store, log = world.faulty()
+        store.fail("list", Unreachable("gone"))
+        with pytest.raises(Unreachable):
+            await log.newer(START)
+        assert (await log.newer(START)).is_tip
+        store.fail("get", Unreachable("gone"), key=log_key(Seq(21)))
+        with pytest.raises(Unreachable):
+            await log.newer(filled[-1].position)
+
+    async def test_the_first_look_asks_for_no_empty_slot(self, world: World) -> None:
+        """Opening a volume over a slow line would take requests that find nothing (P9)."""
+        await world.fill(3)
+        store, log = world.faulty()
+        assert len((await log.newer(START)).landed) == 3
+        assert store.calls == {"list": 1, "get": 4}  # the slots and `head`
 
     async def test_a_chain_that_does_not_fit_is_refused(self, world: World) -> None:
         """A fork would be replayed into a tree that nobody has (L4)."""
