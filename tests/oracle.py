@@ -183,7 +183,7 @@ class Oracle:
             self._lose_privileges(thing)
 
     def utime(self, path: Path, mtime_ns: int) -> None:
-        self._attributes(path).mtime_ns = mtime_ns
+        self._attributes(path).mtime_ns = min(max(mtime_ns, -(1 << 63)), (1 << 63) - 1)
 
     def truncate(self, path: Path, size: int) -> None:
         thing = self.find(path)

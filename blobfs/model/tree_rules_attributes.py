@@ -15,6 +15,9 @@ from blobfs.model.tree_rules import Draft
 MOST_FILE_BYTES = (1 << 63) - 1
 """The largest offset that a program can name."""
 
+FIRST_TIME_NS, LAST_TIME_NS = -(1 << 63), (1 << 63) - 1
+"""The years 1677 to 2262: what the format holds."""
+
 MOST_XATTR_BYTES = 64 * 1024
 """Names and values of all extended attributes of one inode: they ride in its row."""
 
@@ -47,7 +50,8 @@ def plan_setattr(node: Node, wanted: Wanted, now_ns: int) -> Change:
     if wanted.mode is not None:
         fields["mode"] = stat.S_IMODE(wanted.mode)
     if wanted.mtime_ns is not None:
-        fields["mtime_ns"] = wanted.mtime_ns
+        # As kernels do for a file system that knows fewer years than they.
+        fields["mtime_ns"] = min(max(wanted.mtime_ns, FIRST_TIME_NS), LAST_TIME_NS)
     draft = Draft(now_ns)
     draft.alter(node, **fields)
     return draft.change()

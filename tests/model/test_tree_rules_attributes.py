@@ -11,6 +11,8 @@ from blobfs.model.changes import Change, LocalInode
 from blobfs.model.listing import Entry
 from blobfs.model.nodes import NativeLook, NativeNode, Node, as_local
 from blobfs.model.tree_rules_attributes import (
+    FIRST_TIME_NS,
+    LAST_TIME_NS,
     MOST_FILE_BYTES,
     MOST_XATTR_BYTES,
     Wanted,
@@ -66,6 +68,20 @@ def test_a_time_given_with_a_size_is_the_time() -> None:
     """Some programs set both at once."""
     row = setattr_(FILE, size_bytes=0, mtime_ns=5)
     assert (row.size_bytes, row.mtime_ns) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("wanted_ns", "mtime_ns"),
+    [
+        (10**19, LAST_TIME_NS),
+        (-(10**19), FIRST_TIME_NS),
+        (LAST_TIME_NS, LAST_TIME_NS),
+        (FIRST_TIME_NS, FIRST_TIME_NS),
+    ],
+)
+def test_years_that_cannot_be_spelled_are_the_nearest(wanted_ns: int, mtime_ns: int) -> None:
+    """One file with a date of 2500 would keep everything from being saved."""
+    assert setattr_(FILE, mtime_ns=wanted_ns).mtime_ns == mtime_ns
 
 
 @pytest.mark.parametrize(
