@@ -164,9 +164,10 @@ class Committer:
                 return spelled.landed
             if outcome is Outcome.OVERTAKEN:
                 await self.catch_up()
-                if self._unsaved.intent is None:
+                if self._has_replayed(intent):
                     return spelled.landed  # as a checkpoint shows
-            self._unsaved.note_outcome(intent.seq, "void")
+            if self._unsaved.intent is not None:
+                self._unsaved.note_outcome(intent.seq, "void")
             await self._membership.note_lost()
             await self.catch_up()
         raise Unreachable(f"others took every slot of the log. tried={MOST_SLOTS}")
@@ -249,14 +250,19 @@ class Committer:
 
     async def _end_replayed(self) -> None:
         """Let go of what a commit covered that a killed daemon had replayed already (L6)."""
-        intent, client = self._unsaved.intent, self._identity.client
-        last = self._tree.client(client)
-        if intent is None or last is None:
-            return
-        mine = Authored(client, intent.counter, entry_hash(intent.entry))
-        if is_recorded(Authored(client, last.counter, last.hash), mine):
+        intent = self._unsaved.intent
+        if intent is not None and self._has_replayed(intent):
             entry = decode_entry(intent.entry, key=log_key(intent.seq))
             await self._end_landed(intent, entry)
+
+    def _has_replayed(self, intent: Intent) -> bool:
+        """Return whether the tree holds a commit under way, or the last one that was."""
+        client = self._identity.client
+        last = self._tree.client(client)
+        if last is None:
+            return False
+        mine = Authored(client, intent.counter, entry_hash(intent.entry))
+        return is_recorded(Authored(client, last.counter, last.hash), mine)
 
     async def _end_landed(self, intent: Intent, entry: Entry) -> None:
         await self._unsaved.clean_landed(intent, [pack.name for pack in entry.packs])

@@ -1,8 +1,8 @@
 """Find a checkpoint of a volume to begin from: the newest one that can be read.
 
-A checkpoint counts only together with its log: where the entry that it was made after still lies
-in its slot, it has to be that entry. One that is missing or damaged makes way for the one before
-it, as long as the log still reaches down to that (L5: never a tree with less in it).
+A checkpoint counts only together with its log: where the slot of the entry that it was made after
+lies above the floor, it has to hold that entry. One that is missing or damaged makes way for the
+one before it, as long as the log still reaches down to that (L5: never a tree with less in it).
 """
 
 import logging
@@ -20,6 +20,7 @@ from blobfs.formats.keys import (
 )
 from blobfs.stores.base import Store
 from blobfs.types import Seq
+from blobfs.volume.head_change import find_head
 
 log = logging.getLogger("blobfs.checkpoint")
 
@@ -84,6 +85,8 @@ async def _require_same_log(store: Store, name: str, checkpoint: Checkpoint) -> 
     except Damaged as error:
         log.error("an entry of the log is damaged, which a checkpoint makes up for: %s", error)
         return
+    if (await find_head(store)).head.floor >= checkpoint.seq:
+        return  # it was cut off, and filled again by a put that came too late to count (L4)
     raise Damaged(
         f"a checkpoint was made after another entry than lies in the log. "
         f"key={checkpoint_key(name)!r} slot={key!r} store={store.url}",

@@ -186,11 +186,21 @@ def load(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
     (wanted,) = client.found
     if bucket.canon[bucket.checkpoint - 1] != wanted:
         yield Turn(At.LOAD, "gone", catch_up(rules, client, client.then))
+    elif _is_contradicted(rules, bucket, wanted):
+        yield Turn(At.LOAD, "of another log", client._replace(at=At.STOPPED))
     elif _shows_a_copy(rules, client, wanted):
         outcome = _outcome_beside_a_copy(rules, client, wanted)
         yield Turn(At.LOAD, "a copy", client._replace(at=At.RENEW, found=(), outcome=outcome))
     else:
         yield Turn(At.LOAD, "there", client._replace(at=At.ADOPT))
+
+
+def _is_contradicted(rules: Protocol, bucket: Bucket, hash: bytes) -> bool:
+    """Return whether a checkpoint was made after another entry than lies in the log."""
+    seq = rules.history.entry(hash).seq
+    if seq <= bucket.floor and rules.without is not Without.L4_STALE:
+        return False  # what lies there now may have come too late to count
+    return bucket.slot(seq) not in (ORIGIN, hash)
 
 
 def _shows_a_copy(rules: Protocol, client: Client, hash: bytes) -> bool:

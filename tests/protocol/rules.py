@@ -27,6 +27,7 @@ class Without(StrEnum):
     L4_HEAD = "L4: what lies in a slot counts, without a look at head"
     L4_AFTER = "L4: head is read before the slots"
     L4_CHAIN = "L4: what lies in a slot counts, whatever came before it"
+    L4_STALE = "L4: what lies in a slot below the floor speaks against a checkpoint"
     L4_TIP = "L4: an empty slot is the tip, however long ago head was read"
 
     L5_VOLUME = "L5: a bucket without its mark is an empty one"

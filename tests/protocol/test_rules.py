@@ -40,6 +40,7 @@ FOUND_IN = {
     Without.L4_HEAD: CUT,
     Without.L4_AFTER: READ_AND_CUT,
     Without.L4_CHAIN: LOST_TIP,
+    Without.L4_STALE: CUT,
     Without.L4_TIP: CUT,
     Without.L5_VOLUME: LOSSES,
     Without.L5_HEAD: LOSSES_AFTER_CUT,

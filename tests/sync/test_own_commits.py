@@ -5,9 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from blobfs.env import Env
+from blobfs.formats.keys import log_key
+from blobfs.stores.layers import Ask
 from blobfs.stores.memory import MemoryStore
+from blobfs.types import Seq
 from blobfs.volume.client import FILE
 from tests.sync.place import opened_place
+from tests.sync.test_beginning import checkpoint
+from tests.volume.test_log import Meanwhile
 
 
 def keep_at(point: str, keep: Callable[[], None]) -> Env:
@@ -58,3 +63,31 @@ async def test_the_intent_is_noted_before_what_goes_out_under_this_id(tmp_path: 
         await place.save()
     assert (left / "state" / FILE).read_bytes() == before
     assert (here / "state" / FILE).read_bytes() != before
+
+
+async def test_a_commit_into_a_slot_that_was_cut_is_not_called_saved(tmp_path: Path) -> None:
+    """Nobody would ever read it, and whoever waits for saving would unplug the machine (L3)."""
+    bucket = MemoryStore()
+    async with opened_place(bucket, tmp_path / "other") as other:
+        await other.write("first", b"1")
+        await other.save()
+        passed: list[Ask] = []
+
+        async def cut_and_go_on() -> None:
+            await other.write("second", b"2")
+            await other.save()
+            await checkpoint(bucket, other, cut=True)
+            await other.write("third", b"3")
+            await other.save()
+
+        def is_first_put(ask: Ask) -> bool:
+            is_it = not passed and ask.kind == "put" and ask.keys == (log_key(Seq(2)),)
+            passed.extend([ask] * is_it)
+            return is_it
+
+        async with opened_place(Meanwhile(bucket, is_first_put, cut_and_go_on), tmp_path) as place:
+            await place.write("mine", b"4")
+            await place.save()
+        assert passed
+    async with opened_place(bucket, tmp_path / "third") as third:
+        assert (await third.tree())["mine"] == b"4"
