@@ -160,6 +160,20 @@ class Ledger:
             del self.now.rows[replaced], self.now.bodies[replaced]
         self.done()
 
+    async def renumber(self) -> None:
+        """Give the files that no commit has yet other numbers, unless a commit is under way."""
+        if self.attempt is not None:
+            return
+        made = [inode for inode in self.unsaved.inode_states if inode not in self.saved.rows]
+        numbers = {old: InodeNo(new) for new, old in enumerate(made, self.next_inode)}
+        self.next_inode += len(made)
+        await self.unsaved.renumber(numbers)
+        now = self.now
+        now.names = {name: numbers.get(inode, inode) for name, inode in now.names.items()}
+        now.rows = {numbers.get(inode, inode): row for inode, row in now.rows.items()}
+        now.bodies = {numbers.get(inode, inode): body for inode, body in now.bodies.items()}
+        self.done()
+
     async def begin(self) -> None:
         """Try a commit of everything: as far as its PUT, whose outcome is not known yet."""
         if self.attempt is not None:

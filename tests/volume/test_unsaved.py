@@ -119,6 +119,100 @@ class TestRemovals:
             assert not unsaved.spans(FILE)
 
 
+FOLDER = InodeNo(20)
+
+
+class TestRenumbering:
+    """What a copy of a state folder made gets numbers that the original does not give away (L6)."""
+
+    async def fill(self, unsaved: Unsaved) -> None:
+        """Make a directory with a file in it that has two names, and change a committed one."""
+        folder = LocalInode(Kind.FOLDER, 0o755, 0, 0, 1, 1, 1, parent=ROOT_INODE)
+        inside = LocalInode(Kind.FOLDER, 0o755, 0, 0, 1, 1, 1, parent=FOLDER)
+        made = InodeNo(22)
+        unsaved.apply(
+            Change(
+                {FOLDER: folder, InodeNo(21): inside, made: row(nlink=2)},
+                {
+                    (ROOT_INODE, b"folder"): LocalDirent(FOLDER, Kind.FOLDER),
+                    (FOLDER, b"inside"): LocalDirent(InodeNo(21), Kind.FOLDER),
+                    (FOLDER, b"f"): named(made),
+                    (ROOT_INODE, b"f"): named(made),
+                },
+            )
+        )
+        unsaved.write(made, row(3, nlink=2), 0, b"new")
+        unsaved.write(FILE, row(10, limit=10), 2, b"--")
+
+    async def check(self, unsaved: Unsaved, saved: Files) -> None:
+        assert list(unsaved.inode_states) == [30, 31, 32, FILE]
+        assert unsaved.dirent(FOLDER, b"f") is None
+        assert not unsaved.dirents(FOLDER)
+        folder = InodeNo(30)
+        assert unsaved.dirent(ROOT_INODE, b"folder") == LocalDirent(folder, Kind.FOLDER)
+        assert unsaved.dirents(folder).keys() == {b"inside", b"f"}
+        inside, made = unsaved.inode(InodeNo(31)), InodeNo(32)
+        assert isinstance(inside, LocalInode)
+        assert inside.parent == folder
+        assert unsaved.dirent(folder, b"f") == unsaved.dirent(ROOT_INODE, b"f") == named(made)
+        assert await content(unsaved, saved, made) == b"new"
+        assert await content(unsaved, saved, FILE) == b"01--456789"
+        assert unsaved.holdings.held_bytes == 13
+
+    async def test_everything_that_names_an_inode_follows(
+        self, tmp_path: Path, saved: Files
+    ) -> None:
+        """Files would lie in a directory of another machine, or nowhere; also after a kill."""
+        numbers = {InodeNo(20 + n): InodeNo(30 + n) for n in range(3)}
+        async with open_small(tmp_path / "journal", saved) as unsaved:
+            await self.fill(unsaved)
+            await unsaved.renumber(numbers)
+            await self.check(unsaved, saved)
+            folder = kill(tmp_path / "journal", tmp_path / "killed")
+        async with open_small(folder, saved) as unsaved:
+            await self.check(unsaved, saved)
+            ledger = Ledger(unsaved, saved=saved)
+            ledger.next_inode = 40
+            fill_segment(ledger)
+            await move_oldest(unsaved)
+            await self.check(unsaved, saved)
+            folder = kill(folder, tmp_path / "killed again")
+        async with open_small(folder, saved) as unsaved:
+            await self.check(unsaved, saved)
+
+    async def test_it_waits_for_a_segment_that_is_being_emptied(
+        self, tmp_path: Path, saved: Files
+    ) -> None:
+        """What is found under another number would not be moved, and go with the segment."""
+        order: list[str] = []
+
+        async def renumber() -> None:
+            await unsaved.renumber({InodeNo(20 + n): InodeNo(30 + n) for n in range(3)})
+            order.append("renumbered")
+
+        def begin(point: str) -> None:
+            if point == "cleaning.moved" and not order:
+                order.append("moving")
+                nursery.start_soon(renumber)
+            elif point == "cleaning.emptied":
+                order.append("emptied")
+
+        env = Env(crash_point=begin)
+        async with (
+            open_small(tmp_path / "journal", saved, env=env) as unsaved,
+            trio.open_nursery() as nursery,
+        ):
+            await self.fill(unsaved)
+            ledger = Ledger(unsaved, saved=saved)
+            ledger.next_inode = 40
+            for _ in range(6):
+                fill_segment(ledger)
+            await unsaved._cleaner.clean(pressed=True)
+        assert order[:2] == ["moving", "emptied"]
+        async with open_small(tmp_path / "journal", saved) as unsaved:
+            await self.check(unsaved, saved)
+
+
 class TestCommits:
     async def test_later_changes_stay(self, tmp_path: Path) -> None:
         """What is written while a commit is under way would never be saved."""

@@ -13,7 +13,16 @@ from random import Random
 import pytest
 
 from blobfs.env import Env
-from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, content, kill, open_small
+from tests.volume.ledger import (
+    SEGMENT_BYTES,
+    Files,
+    Ledger,
+    check,
+    content,
+    covered_inodes,
+    kill,
+    open_small,
+)
 
 NAMES = [b"a", b"b", b"c"]
 
@@ -29,7 +38,9 @@ class Killed:
     done: int
     """How many operations that is."""
     saved: Files
-    """The replayed tree, as it is when the outcome of a commit under way is known."""
+    """The replayed tree."""
+    brings: Files
+    """What it is when a commit that is noted was found to have landed."""
 
 
 class Crashes:
@@ -47,21 +58,22 @@ class Crashes:
             return
         self._seen.add(name)
         ledger = self.ledger
-        saved = ledger.attempt.brings if ledger.attempt else ledger.saved
+        brings = ledger.attempt.brings if ledger.attempt else ledger.saved
         self.kills.append(
             Killed(
                 name,
                 kill(self._folder, self._to / str(len(self.kills))),
                 copy.deepcopy(ledger.now),
                 len(self.done),
-                copy.deepcopy(saved),
+                copy.deepcopy(ledger.saved),
+                copy.deepcopy(brings),
             )
         )
 
 
 async def work(ledger: Ledger, chance: Random) -> None:
     name, other = chance.choice(NAMES), chance.choice(NAMES)
-    match chance.choice("wwwwtrubblllvss"):
+    match chance.choice("wwwwtrubblllvssn"):
         case "w":
             ledger.create(name)
             ledger.write(name, chance.randint(0, 500), chance.randbytes(chance.randint(1, 1500)))
@@ -71,6 +83,8 @@ async def work(ledger: Ledger, chance: Random) -> None:
             ledger.rename(name, other)
         case "u":
             ledger.unlink(name)
+        case "n":
+            await ledger.renumber()
         case "b":
             await ledger.begin()
         case "l":
@@ -136,7 +150,10 @@ async def check_one(killed: Killed, expected: list[Files]) -> None:
     async with open_small(killed.folder, saved) as unsaved:
         assert unsaved.statistics().damages == ()
         if unsaved.intent is not None:
-            await unsaved.clean(unsaved.intent.covered)
+            brings, covered = killed.brings, unsaved.intent.covered
+            saved.names, saved.rows, saved.bodies = brings.names, brings.rows, brings.bodies
+            unsaved.holdings.follow_tree(covered_inodes(covered))
+            await unsaved.clean(covered)
         for files in expected[1:]:
             with suppress(AssertionError):
                 return await check(unsaved, saved, files)

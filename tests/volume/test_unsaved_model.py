@@ -16,7 +16,7 @@ KINDS = (
     ["write"] * 6
     + ["truncate"] * 4
     + ["unlink", "rename", "begin", "begin", "land", "land", "land"] * 2
-    + ["void", "squeeze", "sync", "kill", "close"]
+    + ["void", "squeeze", "sync", "kill", "close", "renumber"]
 )
 
 
@@ -110,6 +110,8 @@ class Run:
                 await ledger.unsaved._cleaner.clean(pressed=True)
             case "sync":
                 await ledger.unsaved.sync()
+            case "renumber":
+                await ledger.renumber()
             case "begin":
                 await ledger.begin()
             case "land":
