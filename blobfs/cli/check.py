@@ -151,7 +151,7 @@ def _looked_at(report: "CheckReport", *, read_data: bool) -> Iterator[str]:
     files = f"{count(report.files, 'file')} of {size(report.content_bytes)}"
     yield f"  {count(report.commits, 'commit')}, {packs}, {files}"
     if report.checkpoints:
-        yield f"  {count(report.checkpoints, 'checkpoint')}, of which the newest is begun from"
+        yield f"  {count(report.checkpoints, 'checkpoint')} to begin reading from"
     if read_data:
         yield f"  every byte of the packs was read: {size(report.read_bytes)}"
     else:

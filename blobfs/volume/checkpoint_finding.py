@@ -41,7 +41,8 @@ async def find_checkpoint(
         try:
             checkpoint = await fetch_checkpoint(store, name)
             if name not in refused:
-                await _require_same_log(store, name, checkpoint)
+                if checkpoint.seq > head.floor:  # else its entry may be gone, and proves nothing
+                    await _require_same_log(store, name, checkpoint)
                 return name, checkpoint
         except (Damaged, Unsupported) as error:
             log.error("a checkpoint cannot be used: %s", error)

@@ -11,6 +11,9 @@ from blobfs.cli.main import main
 from blobfs.env import Env
 from blobfs.folders import state_root
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
+from blobfs.sync.checkpoint import CheckpointWriter
+from blobfs.sync.checkpoint_making import CheckpointSizes
+from blobfs.types import ClientId
 from tests.mountd.home import Home
 from tests.sync.place import opened_place
 
@@ -122,6 +125,34 @@ def test_check_tells_what_is_on_this_machine_alone(home: Home, bucket: Path) -> 
         [".", "two", "three"],
         1400,
         None,
+    )
+
+
+def test_check_tells_of_checkpoints(home: Home, bucket: Path) -> None:
+    """Whoever makes a damaged machine's tree anew could not tell from what it was made."""
+    write(home, bucket, "one", "two")
+
+    async def write_checkpoint() -> None:
+        opened = await open_store(parse_source(f"file://{bucket}"), StoreOptions(), Env())
+        async with opened_place(opened.store, home.root / "elsewhere") as place:
+            me = ClientId(bytes(16))
+            sizes = CheckpointSizes()
+            await CheckpointWriter(opened.store, place.engine.tree, Env(), me, sizes).write()
+
+    trio.run(write_checkpoint)
+    source = f"file://{bucket}"
+    assert "  1 checkpoint to begin reading from" in call(home, "check", source).output
+    rebuilt = call(home, "check", source, "--rebuild")
+    assert rebuilt.exit_code == 0
+    assert rebuilt.output.splitlines()[-2:] == [
+        "  this machine's tree was made anew: it is at commit 2",
+        "  it began from the checkpoint of commit 2",
+    ]
+    document = json.loads(call(home, "check", source, "--rebuild", "--json").output)
+    assert (document["checkpoints"], document["repaired_to"], document["repaired_from"]) == (
+        1,
+        2,
+        2,
     )
 
 
