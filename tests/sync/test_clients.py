@@ -1,7 +1,11 @@
 """Who writes to a volume is known to the others before its first commit."""
 
+import random
 from pathlib import Path
 
+import trio
+
+from blobfs.env import Env
 from blobfs.formats.client import decode_client
 from blobfs.formats.keys import CLIENTS, log_key
 from blobfs.stores.faulty import FaultyStore
@@ -43,3 +47,19 @@ async def test_later_commits_cost_no_request_for_it(tmp_path: Path) -> None:
         await place.write("g", b"y" * 5000)
         await place.save()
     assert store.calls["put"] == 2  # a pack, a slot
+
+
+async def test_numbers_are_never_taken_from_anothers_range(tmp_path: Path) -> None:
+    """Who edits a file of another machine, and makes one after a remount, could save neither."""
+    store = MemoryStore()
+    async with opened_place(store, tmp_path / "first", env=Env(chance=lambda: 0.9)) as place:
+        await place.write("theirs", b"1")
+        await place.save()
+    here = Env(chance=random.Random(1).random)  # a range below that of the first
+    async with opened_place(store, tmp_path / "here", env=here) as place:
+        await place.write("theirs", b"2")
+    async with opened_place(store, tmp_path / "here", env=here) as place:
+        await place.write("mine", b"3")
+        with trio.fail_after(10):
+            await place.save()
+        assert await place.tree() == {"theirs": b"2", "mine": b"3"}

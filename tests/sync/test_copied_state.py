@@ -48,7 +48,7 @@ class Machines:
         with killed.scope:
             async with self.on("first", env=Env(crash_point=points.pass_by)) as place:
                 await place.write(name, content)
-                await place.save()
+                await save(place)
         assert killed.is_dead
 
     async def tree(self) -> dict[str, bytes | None]:
@@ -72,6 +72,12 @@ class Machines:
             assert (await check(self.store, options, Env())).report.damages == ()
 
 
+async def save(place: Place) -> None:
+    """Commit everything; who cannot, waits for ever."""
+    with trio.fail_after(20):
+        await place.save()
+
+
 @pytest.fixture
 async def machines(quick_path: Path) -> Machines:
     """One that has saved a file and a directory, and has numbers left to give."""
@@ -79,7 +85,7 @@ async def machines(quick_path: Path) -> Machines:
     async with machines.on("first") as place:
         await place.write("old", b"old")
         await place.mkdir("d")
-        await place.save()
+        await save(place)
     return machines
 
 
@@ -91,13 +97,13 @@ async def test_both_sides_go_on(machines: Machines) -> None:
     machines.copy("first", "copy")
     async with machines.on("first") as place:
         await place.write("d/ours", LARGE)
-        await place.save()
+        await save(place)
     async with machines.on("copy") as place:
         await place.write("d/theirs", OTHER)
-        await place.save()
+        await save(place)
     async with machines.on("first") as place:
         await place.write("ours too", b"1")
-        await place.save()
+        await save(place)
     expected = {**OLD, "d/ours": LARGE, "d/theirs": OTHER, "ours too": b"1"}
     assert await machines.tree() == expected
     first, second, third, fourth = await machines.authors()
@@ -139,14 +145,14 @@ async def test_what_was_unsaved_when_it_was_copied(machines: Machines) -> None:
         await place.rename("d/inside", "d/elsewhere")
         await place.write("moved/deep/large", b"x" * 5000, offset=1000)
         await place.write("moved/later", b"1")
-        await place.save()
+        await save(place)
     async with machines.on("copy") as place:
         await place.write("new/later", b"2")
         await place.write("new/deep/large", b"y" * 100, offset=10)
         shown = await place.tree()
     async with machines.on("copy") as place:
         assert await place.tree() == shown
-        await place.save()
+        await save(place)
     ours = LARGE[:1000] + b"x" * 5000 + LARGE[6000:]
     theirs = LARGE[:10] + b"y" * 100 + LARGE[110:]
     assert await machines.tree() == {
@@ -170,12 +176,12 @@ async def test_changes_of_committed_files_stay(machines: Machines) -> None:
     machines.copy("first", "copy")
     async with machines.on("first") as place:
         await place.write("d/ours", b"1")
-        await place.save()
+        await save(place)
     async with machines.on("copy") as place:
         await fill(place)
     async with machines.on("copy") as place:
         assert await place.tree() == {**FILLED, "d/ours": b"1"}
-        await place.save()
+        await save(place)
     assert await machines.tree() == {**FILLED, "d/ours": b"1"}
     await machines.require_whole("first", "copy")
 
@@ -185,7 +191,7 @@ async def test_both_at_once(machines: Machines) -> None:
     machines.copy("first", "copy")
     async with machines.on("first") as first, machines.on("copy") as copy:
         await first.write("ours", b"1")
-        await first.save()
+        await save(first)
         await copy.write("theirs", b"2")
         copy.engine.hurry()
         with trio.fail_after(10):
@@ -194,9 +200,9 @@ async def test_both_at_once(machines: Machines) -> None:
         assert "is a copy" in str(copy.engine.statistics().problem)
         assert await copy.tree() == {**OLD, "theirs": b"2"}
         await first.write("ours too", b"3")
-        await first.save()
+        await save(first)
     async with machines.on("copy") as copy:
-        await copy.save()
+        await save(copy)
     assert await machines.tree() == {**OLD, "ours": b"1", "theirs": b"2", "ours too": b"3"}
     await machines.require_whole("first", "copy")
 
@@ -209,17 +215,17 @@ async def test_a_commit_was_under_way(machines: Machines, point: str, is_taken: 
     async with machines.on("first", env=Env(crash_point=points.pass_by)) as place:
         await place.mkdir("new")
         await place.write("new/f", LARGE)
-        await place.save()
+        await save(place)
         await place.write("ours", b"1")
         await place.rename("new/f", "new/renamed")
-        await place.save()
+        await save(place)
     if is_taken:
         async with machines.on("third") as place:
             await place.write("third", b"3")
-            await place.save()
+            await save(place)
     async with machines.on("copy") as place:
         await place.write("theirs", b"2")
-        await place.save()
+        await save(place)
     expected = {**OLD, "new": None, "new/renamed": LARGE, "ours": b"1", "theirs": b"2"}
     expected |= {"third": b"3"} if is_taken else {}
     assert await machines.tree() == expected
@@ -231,13 +237,13 @@ async def test_a_slot_that_another_took(machines: Machines) -> None:
     await machines.kill_at("commit.noted", "f", LARGE)
     async with machines.on("third") as place:
         await place.write("third", b"3")
-        await place.save()
+        await save(place)
     machines.copy("left", "copy")
     async with machines.on("left") as place:
         await place.rename("f", "ours")
-        await place.save()
+        await save(place)
     async with machines.on("copy") as place:
-        await place.save()
+        await save(place)
     assert await machines.tree() == {**OLD, "third": b"3", "ours": LARGE, "f": LARGE}
     await machines.require_whole("left", "copy")
 
@@ -248,9 +254,9 @@ async def test_both_tried_the_same_slot(machines: Machines) -> None:
     await machines.kill_at("commit.noted", "theirs", LARGE)
     async with machines.on("other") as place:
         await place.write("ours", OTHER)
-        await place.save()
+        await save(place)
     async with machines.on("left") as place:
-        await place.save()
+        await save(place)
     assert await machines.tree() == {**OLD, "ours": OTHER, "theirs": LARGE}
     await machines.require_whole("left", "other")
 
@@ -260,11 +266,11 @@ async def test_an_identity_older_than_its_tree(machines: Machines) -> None:
     before = (machines.root / "first" / "state" / FILE).read_bytes()
     async with machines.on("first") as place:
         await place.write("f", b"1")
-        await place.save()
+        await save(place)
         await place.write("unsaved", b"2")
     (machines.root / "first" / "state" / FILE).write_bytes(before)
     async with machines.on("first") as place:
-        await place.save()
+        await save(place)
     assert await machines.tree() == {**OLD, "f": b"1", "unsaved": b"2"}
     _, second, third = await machines.authors()
     assert second != third
@@ -276,7 +282,7 @@ async def test_a_copy_that_only_reads(machines: Machines) -> None:
     machines.copy("first", "copy")
     async with machines.on("first") as place:
         await place.write("f", b"1")
-        await place.save()
+        await save(place)
     async with machines.on("copy", read_only=True) as place:
         assert await place.tree() == {**OLD, "f": b"1"}
     await machines.require_whole("first", "copy")
@@ -289,7 +295,7 @@ async def test_what_both_saved_under_one_name(machines: Machines) -> None:
     machines.copy("first", "copy")
     async with machines.on("first") as place:
         await place.write("f", b"ours")
-        await place.save()
+        await save(place)
     async with machines.on("copy") as place:
         await place.write("f", b"theirs")
         place.engine.hurry()
@@ -308,6 +314,7 @@ async def _renewed(machines: Machines, crash_point: Callable[[str], None]) -> No
         pass
 
 
+@pytest.mark.slow
 async def test_a_kill_at_each_step(machines: Machines) -> None:
     """Half a renewal would leave files with the numbers of another machine, never to be saved."""
     async with machines.on("first") as place:
@@ -318,7 +325,7 @@ async def test_a_kill_at_each_step(machines: Machines) -> None:
     async with machines.on("first") as place:
         await place.rename("new", "ours")
         await place.rename("dir", "our dir")
-        await place.save()
+        await save(place)
     expected = await machines.tree() | {"new": LARGE, "dir": None, "dir/f": b"1"}
     machines.copy("backup", "copy")
     passed: Counter[str] = Counter()
@@ -338,6 +345,6 @@ async def test_a_kill_at_each_step(machines: Machines) -> None:
             assert killed.is_dead
             async with machines.on("left") as place:
                 assert await place.tree() == expected
-                await place.save()
+                await save(place)
             assert await machines.tree() == expected
             await machines.require_whole("left")
