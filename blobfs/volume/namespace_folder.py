@@ -30,7 +30,7 @@ FIRST_NATIVE_COOKIE = 1 << 40
 
 FOR_EVER_S = float("inf")
 
-LOADED_TOGETHER = 1024
+LOADED_TOGETHER = 256
 """Names whose inodes are loaded at once, where any of them is missing."""
 
 
@@ -120,13 +120,9 @@ class FolderReader:
 
     def _missing_behind(self, cookie: int, missing: NotLoaded) -> NotLoaded:
         """Return all that the next entries need: they may lie far apart, and come side by side."""
-        blocks = {block.key: block for block in missing.blocks}
-        for name in self._shown[cookie : cookie + LOADED_TOGETHER]:
-            try:
-                self._finder.node_of_name(self.inode, name)
-            except NotLoaded as another:
-                blocks.update((block.key, block) for block in another.blocks)
-        return NotLoaded(tuple(blocks.values()))
+        names = self._shown[cookie : cookie + LOADED_TOGETHER]
+        blocks = dict.fromkeys([*missing.blocks, *self._layers.missing(self.inode, names)])
+        return NotLoaded(tuple(blocks))
 
     def _show_more(self) -> None:
         """Take more names of the volume."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from blobfs.formats.rows import DirentRow, InodeRow, Native
+from blobfs.formats.tables import Table
 from blobfs.model.changes import (
     HIDDEN_FOLDER,
     Change,
@@ -18,6 +19,9 @@ from blobfs.model.changes import (
 )
 from blobfs.model.nodes import as_local
 from blobfs.types import InodeNo, Serial
+from blobfs.volume.tree_base import Key
+from blobfs.volume.tree_blocks import Block
+from blobfs.volume.tree_rows import number_key
 
 DIRENTS_AT_ONCE = 1024
 """Dirents read from the tree in one transaction: about a millisecond."""
@@ -48,6 +52,9 @@ class ReplayedRows(Protocol):
         """Return dirents behind the name `after` (b"": from the first), in order of names."""
 
     def has_dirents(self, parent: InodeNo) -> bool: ...
+
+    def missing(self, keys: Iterable[Key]) -> list[Block]:
+        """Return the blocks that have to be loaded before all of these rows are known."""
 
     def hides(self, key: bytes, version: str) -> bool:
         """Whether this version of an object does not show (N1)."""
@@ -104,6 +111,12 @@ class Layers:
         if any(name.startswith(prefix) for name in unsaved):
             return True
         return self._tree.hides_below(prefix)
+
+    def missing(self, parent: InodeNo, names: Iterable[bytes]) -> list[Block]:
+        """Return what has to be loaded before the inodes of all these names are known."""
+        dirents = (self.dirent(parent, name) for name in names)
+        numbers = sorted({dirent.inode for dirent in dirents if dirent is not None})
+        return self._tree.missing((Table.INODES, number_key(number)) for number in numbers)
 
     def unsaved_names(self, parent: InodeNo) -> list[bytes]:
         """Return the names in a directory that unsaved rows have now, sorted."""

@@ -47,7 +47,7 @@ from blobfs.volume.tree_base import (
     named_keys,
     roots_of,
 )
-from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering, unloaded
+from blobfs.volume.tree_blocks import Block, LazyRows, NotLoaded, Rows, covering, is_whole, unloaded
 from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
@@ -92,7 +92,8 @@ class Tree:
     def __init__(self, database: Database, fetch: FetchChunks | None, base: str | None) -> None:
         self._database = database
         self._loader = Loader(database, fetch)
-        self._is_whole = base is None
+        with database.read() as reader:
+            self._is_whole = is_whole(reader)
         self.base = base
         """Name of the checkpoint that it began from, None for the begin of the log."""
         self.beginnings = 0
@@ -287,9 +288,15 @@ class Tree:
 
     def missing(self, keys: Iterable[Key]) -> list[Block]:
         """Return the blocks that have to be loaded before all of these keys are known."""
+        found: dict[bytes, Block] = {}
+        block = None
         with self._database.read() as reader:
-            found = [covering(reader, table, key) for table, key in keys]
-        return list({block.key: block for block in found if block is not None}.values())
+            for table, key in keys:
+                if block is None or not block.holds(table, key):
+                    block = covering(reader, table, key)
+                if block is not None:
+                    found[block.key] = block
+        return list(found.values())
 
     async def _load(self, blocks: Iterable[Block]) -> None:
         base = self.base

@@ -42,6 +42,10 @@ class Block(NamedTuple):
         """What it is kept under in `unloaded` and `loaded`."""
         return block_key(self.table, self.ref.first)
 
+    def holds(self, table: Table, key: bytes) -> bool:
+        """Return whether a row of `table` under `key` would lie in it."""
+        return self.table is table and self.ref.first <= key <= self.ref.last
+
 
 class NotLoaded(BlobfsError):
     """What was asked for lies in blocks of a checkpoint that are not here.
@@ -111,8 +115,12 @@ class LazyRows:
 
 def rows_of(reader: Reader) -> Rows:
     """Return the rows as they are to be asked for, the fastest way."""
-    is_whole = next(reader.range(UNLOADED), None) is None
-    return reader if is_whole else LazyRows(reader)
+    return reader if is_whole(reader) else LazyRows(reader)
+
+
+def is_whole(reader: Reader) -> bool:
+    """Return whether all rows are here."""
+    return next(reader.range(UNLOADED), None) is None
 
 
 def block_key(table: Table, key: bytes) -> bytes:

@@ -19,7 +19,7 @@ from blobfs.types import ROOT_INODE, InodeNo, Seq
 from blobfs.volume.tree import Tree, open_kept_tree, open_tree
 from blobfs.volume.tree_blocks import NAMES, NotLoaded
 from blobfs.volume.tree_changes import changed_keys, forget_changed
-from blobfs.volume.tree_rows import number_key
+from blobfs.volume.tree_rows import dirent_key, number_key
 from tests.volume.checkpoints import Chunks, checkpoint_of
 from tests.volume.random_log import NAMES as FILE_NAMES
 from tests.volume.random_log import PACKS, RandomLog
@@ -222,6 +222,19 @@ class TestAsking:
             with pytest.raises(Unreachable):
                 await pair.lazy.prepare(*checkpoint)
             assert (kept_rows(pair.lazy), pair.lazy.state, pair.lazy.base) == (*expected, pair.name)
+
+    async def test_what_is_missing_is_named_whatever_the_order(self, tmp_path: Path) -> None:
+        """A row that was passed over would be asked for where nobody can wait."""
+        chance = random.Random(22)
+        async with opened_pair(tmp_path, chance, entries=60) as pair:
+            keys = [(Table.INODES, number_key(number)) for number in pair.log.numbers]
+            keys += [(Table.DIRENTS, dirent_key(ROOT_INODE, name)) for name in FILE_NAMES]
+            chance.shuffle(keys)
+            alone = [block for key in keys for block in pair.lazy.missing([key])]
+            assert len(set(alone)) > 10
+            assert set(pair.lazy.missing(keys)) == set(alone)
+            await pair.lazy.load_keys(keys)
+            assert pair.lazy.missing(keys) == []
 
 
 class TestLoading:
