@@ -1,7 +1,8 @@
 """Open the volume of a mount, put together what saves to it, and say how it does.
 
     look at the bucket -> journal and tree of this client -> finish what an earlier run began,
-    catch up with the log -> serve, saving behind programs' backs
+    catch up with the log; where the folder is a copy, as another client (L6)
+    -> serve, saving behind programs' backs
 
 Unsaved changes of an earlier run are shown and saved by every later one, a read-only mount as well:
 its programs may change nothing, but what was acknowledged is kept (P1).

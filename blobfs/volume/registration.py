@@ -19,14 +19,14 @@ MOST_PUTS = 5
 class Copied(Changed):
     """Somebody else writes under this client's id: one of two state folders is a copy (L6)."""
 
-    hint = "unmount and mount again: a copy goes on as another client, with all that is unsaved"
+    hint = "unmount and mount again: the copy goes on as another client, with all that is unsaved"
 
 
 def copied_at(seq: Seq) -> Copied:
     """Return what to raise for a commit under this client's id that is not its own."""
     return Copied(
-        f"somebody else commits under this client's id: one of two state folders is a copy. "
-        f"seq={seq}"
+        f"somebody else commits under this client's id: one of two state folders is a copy, "
+        f"which the next mount makes a client of its own. seq={seq}"
     )
 
 
@@ -95,7 +95,10 @@ class Registration:
         before = self._data
         await self._find(key)
         if self._data not in (data, before):
-            raise Copied(f"somebody else writes under this client's id. key={key!r}")
+            raise Copied(
+                f"somebody else writes under this client's id: one of two state folders is a copy. "
+                f"key={key!r}"
+            )
         return self._data == data
 
     async def _prove(self, key: str, before: bytes, stale: str | None) -> None:

@@ -19,6 +19,7 @@ from blobfs.sync.check import CheckOptions, check
 from blobfs.types import KIB, ClientId
 from blobfs.volume.client import FILE
 from tests.sync.place import Place, opened_place
+from tests.sync.test_beginning import checkpoint, see
 from tests.sync.test_every_step import CrashPoints, Killed
 
 LARGE = random.Random(1).randbytes(700 * KIB)
@@ -259,6 +260,23 @@ async def test_both_tried_the_same_slot(machines: Machines) -> None:
         await save(place)
     assert await machines.tree() == {**OLD, "ours": OTHER, "theirs": LARGE}
     await machines.require_whole("left", "other")
+
+
+async def test_the_log_was_cut_meanwhile(machines: Machines) -> None:
+    """Whoever comes back when the other's commits are in a checkpoint alone would be stuck (L4)."""
+    async with machines.on("first") as place:
+        await place.mkdir("new")
+        await place.write("new/f", LARGE)
+    machines.copy("first", "copy")
+    async with machines.on("first") as place:
+        await place.rename("new", "ours")
+        await save(place)
+        await checkpoint(machines.store, place, cut=True)
+    async with machines.on("copy") as place:
+        await save(place)
+    seen = await see(machines.store, machines.root / "fresh")
+    assert seen == {**OLD, "ours": None, "ours/f": LARGE, "new": None, "new/f": LARGE}
+    await machines.require_whole("copy")
 
 
 async def test_an_identity_older_than_its_tree(machines: Machines) -> None:
