@@ -1,0 +1,186 @@
+"""Answer what the replayed tree holds, at the moment of each question.
+
+Concurrency: nothing here awaits; each method takes a few microseconds and sees one moment.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+from blobfs.database import Database, Reader
+from blobfs.formats.commit import Counters
+from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.formats.tables import (
+    HIDDEN_STEM_BYTES,
+    ClientState,
+    GrantedRange,
+    hidden_key,
+    hidden_stem,
+)
+from blobfs.model.chain import Position
+from blobfs.model.changes import HIDDEN_FOLDER
+from blobfs.types import KIB, ChunkId, ClientId, InodeNo, PackName, Seq
+from blobfs.volume.tree_base import Key
+from blobfs.volume.tree_blocks import Block, LazyRows, Rows, covering, is_whole
+from blobfs.volume.tree_replay import read_state
+from blobfs.volume.tree_rows import (
+    LogState,
+    decode_client,
+    decode_dirent,
+    decode_inode,
+    decode_place,
+    decode_range,
+    decode_seq,
+    dirent_key,
+    number_key,
+)
+
+LAST_STEM = b"\xff" * HIDDEN_STEM_BYTES
+"""Behind all keys of rows that begin alike."""
+
+LONG_ROW_BYTES = 4 * KIB
+"""From here on comparing a row with the last one costs far less than decoding it again."""
+LONG_ROWS_KEPT = 16
+"""As many large files are read side by side without decoding; at most some MiB."""
+
+
+class TreeReading:
+    """The questions that a tree answers. Those for rows raise NotLoaded where they are not here."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.read() as reader:
+            self._is_whole = is_whole(reader)
+        self._long_rows: dict[InodeNo, tuple[bytes, InodeRow]] = {}
+
+    # -- how far it is ---------------------------------------------------------------
+
+    @property
+    def state(self) -> LogState:
+        """How far the log was replayed, and what its entries add up to."""
+        with self._database.read() as reader:
+            return read_state(reader)
+
+    @property
+    def position(self) -> Position:
+        """The last entry that was replayed: where `Log.newer` goes on, and L3 rebases on."""
+        return self.state.position
+
+    def counters(self) -> Counters:
+        """Return how many inodes and bytes there are, and the digest of all names (L9)."""
+        return self.state.counters
+
+    # -- the tree --------------------------------------------------------------------
+
+    def inode(self, inode: InodeNo) -> InodeRow | None:
+        """Return the row of an inode, None where the volume has none of this number.
+
+        Raises:
+            NotLoaded: load it first, as from all methods below that return rows.
+        """
+        with self._database.read() as reader:
+            row = self._rows(reader).get("inodes", number_key(inode))
+        if row is None:
+            return None
+        return decode_inode(row) if len(row) < LONG_ROW_BYTES else self._decode_long(inode, row)
+
+    def _decode_long(self, inode: InodeNo, row: bytes) -> InodeRow:
+        """Decode the row of a large file, unless that was just done: each read of it asks."""
+        known = self._long_rows.get(inode)
+        if known is not None and known[0] == row:
+            return known[1]
+        if len(self._long_rows) >= LONG_ROWS_KEPT:
+            del self._long_rows[next(iter(self._long_rows))]
+        decoded = decode_inode(row)
+        self._long_rows[inode] = row, decoded
+        return decoded
+
+    def dirent(self, parent: InodeNo, name: bytes) -> DirentRow | None:
+        """Return what the name leads to, None where the volume says nothing of it."""
+        if parent == HIDDEN_FOLDER:
+            return None  # `hides` tells
+        with self._database.read() as reader:
+            row = self._rows(reader).get("dirents", dirent_key(parent, name))
+        return None if row is None else decode_dirent(row)
+
+    def dirents(
+        self, parent: InodeNo, after: bytes = b"", at_most: int = 1000
+    ) -> list[tuple[bytes, DirentRow]]:
+        """Return the names of a directory behind `after`, in order of their bytes.
+
+        Fewer than `at_most`: these are the last.
+        """
+        start = dirent_key(parent, after + b"\0" if after else b"")
+        with self._database.read() as reader:
+            found = self._rows(reader).range("dirents", start, number_key(parent + 1))
+            return [(key[8:], decode_dirent(row)) for key, row in islice(found, at_most)]
+
+    def hides(self, key: bytes, version: str) -> bool:
+        """Return whether this version of a native object does not show under its key (N1)."""
+        with self._database.read() as reader:
+            return self._rows(reader).get("hidden", hidden_key(key, version)) is not None
+
+    def hides_below(self, prefix: bytes) -> bool:
+        """Return whether that may be so of objects whose keys begin with `prefix`.
+
+        Never a wrong no: keys that differ late only are not told apart.
+        """
+        stem = hidden_stem(prefix)
+        with self._database.read() as reader:
+            behind = self._rows(reader).range("hidden", stem, stem + LAST_STEM)
+            return next(iter(behind), None) is not None
+
+    def has_dirents(self, parent: InodeNo) -> bool:
+        """Return whether the directory has any name in the volume."""
+        return bool(self.dirents(parent, at_most=1))
+
+    # -- chunks and packs ------------------------------------------------------------
+
+    def chunk(self, chunk: ChunkId) -> Extent | None:
+        """Return where the volume has this chunk already, None where it is not known to."""
+        with self._database.read() as reader:
+            row = reader.get("chunks", chunk)
+        if row is None:
+            return None
+        place = decode_place(row)
+        return Extent(place.length_bytes, chunk, place.pack, place.offset, place.stored_bytes)
+
+    def pack_last_seq(self, pack: PackName) -> Seq | None:
+        """Return the last entry that refers to the pack, None where none does."""
+        with self._database.read() as reader:
+            row = self._rows(reader).get("packs", pack)
+        return None if row is None else decode_seq(row)
+
+    # -- clients and numbers ---------------------------------------------------------
+
+    def client(self, client: ClientId) -> ClientState | None:
+        """Return the last commit of a client, None where it has none (L3, L6)."""
+        with self._database.read() as reader:
+            row = self._rows(reader).get("clients", client)
+        return None if row is None else decode_client(row)
+
+    def granted(self, client: ClientId) -> list[GrantedRange]:
+        """Return the ranges of inode numbers that are this client's, lowest first (M1).
+
+        Numbers from `unused` on are free to it, those below are never used again.
+        """
+        with self._database.read() as reader:
+            rows = self._rows(reader).range("ranges")
+            ranges = [decode_range(row) for _, row in rows]
+        return [granted for granted in ranges if granted.client == client]
+
+    # -- what is not here ------------------------------------------------------------
+
+    def missing(self, keys: Iterable[Key]) -> list[Block]:
+        """Return the blocks that have to be loaded before all of these keys are known."""
+        found: dict[bytes, Block] = {}
+        block = None
+        with self._database.read() as reader:
+            for table, key in keys:
+                if block is None or not block.holds(table, key):
+                    block = covering(reader, table, key)
+                if block is not None:
+                    found[block.key] = block
+        return list(found.values())
+
+    def _rows(self, reader: Reader) -> Rows:
+        return reader if self._is_whole else LazyRows(reader)
