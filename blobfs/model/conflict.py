@@ -1,9 +1,12 @@
 """Decide how two versions of one file come to stand beside each other. Pure.
 
-Whoever was there first keeps the name; the other becomes a conflict copy: an ordinary file that
-says in its name who made it, and in an attribute what it is a copy of (volume format, C1, C6).
+1. What could not be saved, since another tool was faster, becomes a conflict copy: an ordinary file
+   that says in its name who made it, and in an attribute what it is a copy of (C1, C6).
+2. What another tool puts under the key of a file of the volume shows beside it (N4), by a name
+   that follows from its own and its time. So it is the same for everybody, and nothing is noted.
 """
 
+import re
 from datetime import UTC, datetime
 
 from blobfs.formats.version import NS_PER_S
@@ -13,6 +16,9 @@ from blobfs.model.tree_rules import Draft, Place, existing
 
 CONFLICT_OF = b"user.blobfs.conflict_of"
 """The name that a conflict copy would have, if it were not one."""
+
+OTHER_TOOL = b"bucket"
+"""Who made a version that lies in the bucket and is not of the volume."""
 
 MOST_HOST_BYTES = 40
 MOST_SUFFIX_BYTES = 32
@@ -24,14 +30,23 @@ def conflict_name(name: bytes, host: str, when_ns: int, mark: str) -> bytes:
 
     `when_ns` is told in UTC; `mark` keeps the names of several conflicts apart.
     """
-    when = datetime.fromtimestamp(when_ns // NS_PER_S, UTC).strftime("%Y-%m-%d %H%M%S")
     maker = _cut(host.replace("/", "_").replace("\0", "_").encode(), MOST_HOST_BYTES)
-    middle = b" (conflict %b %b %b)" % (maker, when.encode(), mark.encode())
-    stem, dot, suffix = name.rpartition(b".")
-    if not stem or len(suffix) > MOST_SUFFIX_BYTES:
-        stem, dot, suffix = name, b"", b""
-    room = MOST_NAME_BYTES - len(middle) - len(dot + suffix)
-    return _cut(stem, room) + middle + dot + suffix
+    middle = b" (conflict %b %b %b)" % (maker, _told(when_ns), mark.encode())
+    stem, suffix = _parts(name)
+    return _cut(stem, MOST_NAME_BYTES - len(middle + suffix)) + middle + suffix
+
+
+def beside_name(name: bytes, mtime_ns: int) -> bytes | None:
+    """Return the name by which another tool's version shows beside `name`; None: too long a one."""
+    stem, suffix = _parts(name)
+    beside = b"%b (conflict %b %b)%b" % (stem, OTHER_TOOL, _told(mtime_ns), suffix)
+    return beside if len(beside) <= MOST_NAME_BYTES else None
+
+
+def original_name(name: bytes) -> bytes | None:
+    """Return what `beside_name` was given, whatever the time; None: this is no such name."""
+    found = _BESIDE.fullmatch(name)
+    return None if found is None else found[1] + (found[2] or b"")
 
 
 def plan_giving_way(place: Place, name: bytes, now_ns: int) -> Change:
@@ -44,6 +59,24 @@ def plan_giving_way(place: Place, name: bytes, now_ns: int) -> Change:
     draft.name(Place(place.folder, name), node.inode, node.kind)
     draft.touch(place.folder)
     return draft.change()
+
+
+_BESIDE = re.compile(
+    rb"(.+) \(conflict %b \d{4}-\d\d-\d\d \d{6}\)(\.[^.]*)?" % OTHER_TOOL, re.DOTALL
+)
+
+
+def _told(when_ns: int) -> bytes:
+    when = datetime.fromtimestamp(when_ns // NS_PER_S, UTC)
+    return when.strftime("%Y-%m-%d %H%M%S").encode()
+
+
+def _parts(name: bytes) -> tuple[bytes, bytes]:
+    """Return a name in two: what comes before its suffix, and that with its dot."""
+    stem, dot, suffix = name.rpartition(b".")
+    if not stem or len(suffix) > MOST_SUFFIX_BYTES:
+        return name, b""
+    return stem, dot + suffix
 
 
 def _cut(name: bytes, most_bytes: int) -> bytes:

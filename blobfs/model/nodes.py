@@ -47,6 +47,8 @@ class NativeNode(msgspec.Struct, weakref=True, eq=False):
     parent: InodeNo
     prefix: str
     entry: Entry
+    over: InodeNo | None = None
+    """The inode whose attributes it has: the file's, before another tool replaced its object."""
 
     @property
     def content(self) -> Content:

@@ -243,6 +243,16 @@ def plan_binding(folder: Node, native: NativeNode, row: LocalInode) -> Change:
     )
 
 
+def plan_following(folder: Node, native: NativeNode, row: LocalInode, old: Node) -> Change:
+    """Let a name lead to the version that another tool put in place of the `old` one (N4).
+
+    The file was never changed here but in its attributes, which `row` has kept.
+    """
+    others = old.row.nlink - 1
+    left = msgspec.structs.replace(old.row, nlink=others) if others else None
+    return merged(Change({old.inode: left}), plan_binding(folder, native, row))
+
+
 def plan_unmarking(place: Place) -> Change:
     """Hide the marker object that would keep a directory in being which goes."""
     node = place.found

@@ -29,6 +29,7 @@ from blobfs.volume.tree_blocks import NotLoaded
 FIRST_NATIVE_COOKIE = 1 << 40
 
 FOR_EVER_S = float("inf")
+NEVER_S = float("-inf")
 
 LOADED_TOGETHER = 256
 """Names whose inodes are loaded at once, where any of them is missing."""
@@ -52,6 +53,8 @@ class Finder(Protocol):
 
     def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node: ...
 
+    def beside(self, parent: InodeNo, prefix: str, entry: Entry) -> Entry | None: ...
+
     async def hidden_in(
         self, parent: InodeNo, prefix: str, entries: Iterable[Entry]
     ) -> frozenset[bytes]: ...
@@ -69,6 +72,7 @@ class FolderReader:
     ) -> None:
         self.inode = folder.inode
         self._prefix = folder.row.prefix or ""
+        self._prefix_shows = view is not None
         self._layers = layers
         self._view = view
         self._finder = finder
@@ -135,7 +139,7 @@ class FolderReader:
         for position in range(start, stop):
             name = self._shown[position]
             if (node := self._finder.node_of_name(self.inode, name)) is not None:
-                yield Listed(name, node, position + 1, FOR_EVER_S)
+                yield Listed(name, node, position + 1, self._believed_until_s(name))
 
     async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
         view = self._view
@@ -165,12 +169,20 @@ class FolderReader:
             node = None
             if has_rows:
                 if self._was_shown(entry.name):
-                    continue
+                    beside = self._finder.beside(self.inode, self._prefix, entry)
+                    if beside is None or self._was_shown(beside.name):
+                        continue
+                    entry = beside
                 # It may have come to the volume since: a directory that was adopted, say.
                 node = self._finder.node_of_name(self.inode, entry.name)
             if node is None:
                 node = self._finder.node_of_entry(self.inode, self._prefix, entry)
             yield Listed(entry.name, node, cookie, view.valid_until_s)
+
+    def _believed_until_s(self, name: bytes) -> float:
+        """Return until when a name of the volume may be believed: not where objects tell, too."""
+        dirent = self._layers.dirent(self.inode, name) if self._prefix_shows else None
+        return NEVER_S if dirent is not None and dirent.shadows else FOR_EVER_S
 
     def _was_shown(self, name: bytes) -> bool:
         place = bisect_left(self._shown, name)

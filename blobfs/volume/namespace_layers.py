@@ -18,6 +18,7 @@ from blobfs.model.changes import (
     hiding,
 )
 from blobfs.model.nodes import as_local
+from blobfs.model.spans import SpanMap
 from blobfs.types import InodeNo, Serial
 from blobfs.volume.tree_base import Key
 from blobfs.volume.tree_blocks import Block
@@ -35,6 +36,8 @@ class UnsavedRows(Protocol):
     def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | Gone | None: ...
 
     def dirents(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]: ...
+
+    def spans(self, inode: InodeNo) -> SpanMap: ...
 
     def apply(self, change: Change) -> Serial: ...
 
@@ -98,6 +101,17 @@ class Layers:
         if any(isinstance(row, LocalDirent) for row in unsaved.values()):
             return False
         return all(name in unsaved for name in self._committed_names(parent))
+
+    def bound(self, inode: InodeNo) -> Native | None:
+        """Return the object that holds the content of a file, if that was never changed here."""
+        row, committed = self.inode(inode), self._tree.inode(inode)
+        if row is None:
+            return None
+        content = row.bound if committed is None else committed.content
+        if not isinstance(content, Native) or len(self._unsaved.spans(inode)):
+            return None
+        is_whole = row.size_bytes == row.base_limit_bytes == content.size_bytes
+        return content if is_whole else None
 
     def hides(self, found: Native) -> bool:
         """Whether an object does not show under its key: in this version, and no other (N1)."""

@@ -10,12 +10,15 @@ waits for what native objects say of a name, then `place` sums it up with the ro
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from blobfs.errors import Changed, Damaged
-from blobfs.formats.rows import Native
-from blobfs.formats.version import spell_version
+import msgspec
+
+from blobfs.errors import BlobfsError, Changed, Damaged
+from blobfs.formats.rows import Kind, Native
+from blobfs.formats.version import is_same_version, spell_version
 from blobfs.model.changes import Change
-from blobfs.model.listing import Entry, to_name, to_segment
-from blobfs.model.nodes import NativeLook, NativeNode, Node, object_of
+from blobfs.model.conflict import beside_name, original_name
+from blobfs.model.listing import OBJECT_SUFFIX, Entry, to_name, to_segment
+from blobfs.model.nodes import NativeLook, NativeNode, Node, content_of, object_of
 from blobfs.model.tree_rules import (
     Place,
     check_folder,
@@ -23,13 +26,14 @@ from blobfs.model.tree_rules import (
     merged,
     plan_adoption,
     plan_binding,
+    plan_following,
 )
 from blobfs.model.tree_rules_rename import Lineage
 from blobfs.types import ROOT_INODE, InodeNo
-from blobfs.volume.namespace_folder import FOR_EVER_S, FolderReader
+from blobfs.volume.namespace_folder import FOR_EVER_S, NEVER_S, FolderReader
 from blobfs.volume.namespace_layers import Layers
 from blobfs.volume.namespace_natives import Natives
-from blobfs.volume.native import NativeTree
+from blobfs.volume.native import Found, NativeTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,16 @@ class Names:
         """
         check_name(name)
         prefix = self.folder(parent).row.prefix
-        if (node := self.node_of_name(parent, name)) is not None:
-            return Named(node, FOR_EVER_S)
+        node = self.node_of_name(parent, name)
         if prefix is None:
-            return Named(None, FOR_EVER_S)
-        found = await self._native.lookup(prefix, name)
+            return Named(node, FOR_EVER_S)
+        if node is not None and not self._follows(prefix, name, node):
+            return Named(node, FOR_EVER_S)
+        found = await self._find(parent, prefix, name)
         if (node := self.node_of_name(parent, name)) is not None:
-            return Named(node, FOR_EVER_S)  # it was made meanwhile
-        if (entry := await self._shown(prefix, found.entry)) is not None:
-            node = self.node_of_entry(parent, prefix, entry)
+            node = self._newest(parent, prefix, node, found.entry)
+        elif found.entry is not None:
+            node = self.node_of_entry(parent, prefix, found.entry)
         return Named(node, found.valid_until_s)
 
     def node_of_name(self, parent: InodeNo, name: bytes) -> Node | None:
@@ -176,10 +181,9 @@ class Names:
         if prefix is None:
             return NOT_NATIVE
         node = self.node_of_name(parent, name)
-        if node is not None and node.row.prefix is None:
+        if node is not None and node.row.prefix is None and not self._follows(prefix, name, node):
             return NOT_NATIVE
-        found = await self._native.lookup(prefix, name)
-        entry = await self._shown(prefix, found.entry)
+        entry = (await self._find(parent, prefix, name)).entry
         if entry is None or not (takes_place and entry.is_folder):
             return Asked(entry)
         below = f"{prefix}{to_segment(name)}/"
@@ -195,8 +199,11 @@ class Names:
         folder = self.folder(parent)
         dirent = self._layers.dirent(parent, name)
         node = self.node_of_name(parent, name)
-        if node is None and asked.entry is not None:
-            node = self.node_of_entry(parent, folder.row.prefix or "", asked.entry)
+        prefix = folder.row.prefix or ""
+        if node is not None:
+            node = self._newest(parent, prefix, node, asked.entry)
+        elif asked.entry is not None:
+            node = self.node_of_entry(parent, prefix, asked.entry)
         return Place(
             folder=folder,
             name=name,
@@ -231,13 +238,67 @@ class Names:
         folders = self._down_to(native.prefix)
         name = native.entry.name
         is_elsewhere = folders[-1].row.prefix != native.prefix
-        is_taken = self._layers.dirent(folders[-1].inode, name) is not None
+        dirent = self._layers.dirent(folders[-1].inode, name)
+        is_taken = dirent is not None and dirent.inode != native.over
         if is_elsewhere or is_taken or self._layers.hides(native.object):
             raise Changed(f"the name leads to another file. prefix={native.prefix!r} name={name!r}")
+        if dirent is not None:
+            return plan_following(folders[-1], native, node.row, self.node(dirent.inode))
         above = plan_adoption(folder for folder in folders if folder.native is not None)
         return merged(above, plan_binding(folders[-1], native, node.row))
 
+    def beside(self, parent: InodeNo, prefix: str, entry: Entry | None) -> Entry | None:
+        """Return the entry by which an object shows whose name is that of a file of the volume.
+
+        Another tool put it there since: neither disappears (N4). None: it does not show.
+        """
+        dirent = None if entry is None else self._layers.dirent(parent, entry.name)
+        if entry is None or dirent is None or entry.is_folder:
+            return None
+        found, bound = object_of(prefix, entry), self._layers.bound(dirent.inode)
+        is_known = self._layers.hides(found) or is_same_version(dirent.shadows, found.version)
+        name = beside_name(entry.name, entry.mtime_ns)
+        if is_known or name is None or (bound is not None and bound.key == found.key):
+            return None
+        key = content_of(prefix, entry).key
+        return msgspec.structs.replace(entry, name=name, key=key)
+
     # --- inside ----------------------------------------------------------------------
+
+    async def _find(self, parent: InodeNo, prefix: str, name: bytes) -> Found:
+        """Ask for the native entry that shows under a name.
+
+        Raises:
+            BlobfsError: the store did not answer, and it matters: the name leads to no file.
+        """
+        try:
+            found = await self._native.lookup(prefix, name)
+            entry = await self._shown(prefix, found.entry)
+            original = original_name(name) if entry is None else None
+            if original is not None:
+                found = await self._native.lookup(prefix, original)
+                beside = self.beside(parent, prefix, found.entry)
+                entry = beside if beside is not None and beside.name == name else None
+        except BlobfsError:
+            node = self.node_of_name(parent, name)
+            if node is None or not self._follows(prefix, name, node):
+                raise
+            return Found(None, NEVER_S)  # what is known of it has to do
+        return Found(entry, found.valid_until_s)
+
+    def _follows(self, prefix: str, name: bytes, node: Node) -> bool:
+        """Whether a file of the volume is no more than an object that lies under its name (N4)."""
+        bound = self._layers.bound(node.inode) if node.kind is Kind.FILE else None
+        if bound is None:
+            return False
+        key = to_name(prefix) + name
+        return key in (bound.key, bound.key + to_name(OBJECT_SUFFIX))
+
+    def _newest(self, parent: InodeNo, prefix: str, node: Node, entry: Entry | None) -> Node:
+        """Return a file of the volume, or the version that another tool put in its place (N4)."""
+        if entry is None or entry.is_folder or not self._follows(prefix, entry.name, node):
+            return node
+        return self._native_node(self._natives.node(parent, prefix, entry, over=node.inode))
 
     async def _shown(self, prefix: str, entry: Entry | None) -> Entry | None:
         """Return a native entry if it shows: not if it, or all that makes it up, is hidden (N1).
@@ -264,7 +325,12 @@ class Names:
         mtime_ns = entry.mtime_ns
         if entry.is_folder:
             mtime_ns = self._native.folder_mtime_ns(native.prefix)
-        return Node(native.number, self._look.row(native, mtime_ns), native)
+        row = self._look.row(native, mtime_ns)
+        old = None if native.over is None else self._layers.inode(native.over)
+        if old is not None:
+            kept = {"mode": old.mode, "uid": old.uid, "gid": old.gid, "xattrs": old.xattrs}
+            row = msgspec.structs.replace(row, **kept)
+        return Node(native.number, row, native)
 
     def _down_to(self, prefix: str) -> list[Node]:
         """Return the directories on the way to the one that shows `prefix`, the root first."""

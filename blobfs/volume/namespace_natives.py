@@ -34,14 +34,21 @@ class Natives:
         """Return what a number stands for; None: nobody holds it."""
         return self._held.get(number)
 
-    def node(self, parent: InodeNo, parent_prefix: str, entry: Entry) -> NativeNode:
-        """Return the node of an entry of the directory `parent` that shows `parent_prefix`."""
+    def node(
+        self, parent: InodeNo, parent_prefix: str, entry: Entry, over: InodeNo | None = None
+    ) -> NativeNode:
+        """Return the node of an entry of the directory `parent` that shows `parent_prefix`.
+
+        With `over`, it is the newer version of the file that has this number.
+        """
         if entry.is_folder:
             return self._folder(parent, f"{parent_prefix}{to_segment(entry.name)}/", entry)
         number = file_number(self._seed, parent_prefix, entry.name, entry.etag)
         while self._row(number) is not None:
             number = next_native(number)  # the same bytes as what a row stands for by now (N6)
-        return self._find_or_hold(number, parent, parent_prefix, entry)
+        node = self._find_or_hold(number, parent, parent_prefix, entry)
+        node.over = over
+        return node
 
     def _folder(self, parent: InodeNo, prefix: str, entry: Entry) -> NativeNode:
         number = folder_number(prefix)

@@ -7,6 +7,8 @@ import errno
 import os
 from pathlib import Path
 
+import trio
+
 from blobfs.stores.memory import MemoryStore
 from tests.contracts.files import EXCHANGE, Files, failing
 from tests.contracts.vfs_contract import VfsContract
@@ -118,6 +120,29 @@ class MixedContract(VfsContract):
         async with self.opened(store, tmp_path) as files:
             assert await files.listdir(b"") == [b"d", b"top"]
             assert await files.listdir(b"d") == []
+
+    async def test_another_tools_version_is_not_lost(self, tmp_path: Path) -> None:
+        """It shows under its name, or beside what was written here (volume format, N4)."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False, ttl_s=0) as files:
+            await files.chmod(b"d/f", 0o600)
+            await files.write(b"top", b"mine")
+            for key in ("d/f", "top"):
+                await store.put(key, b"theirs")
+            found = await files.stat(b"d/f")
+            assert (oct(found.permissions), found.size_bytes) == (oct(0o600), 6)
+            assert await files.read(b"d/f") == b"theirs"
+            with trio.fail_after(10):  # a listing may have been under way when they wrote
+                while len(names := await files.listdir(b"")) < 3:
+                    await trio.lowlevel.checkpoint()
+            beside = names.pop()
+            assert names == [b"d", b"top"]
+            assert beside.startswith(b"top (conflict bucket ")
+            assert await files.read(b"top") == b"mine"
+            assert await files.read(beside) == b"theirs"
+            await files.rename(beside, b"top")
+            assert await files.listdir(b"") == [b"d", b"top"]
+            assert await files.read(b"top") == b"theirs"
 
     async def test_a_removed_native_file_lives_on_while_it_is_open(self, tmp_path: Path) -> None:
         """Programs remove what they have just opened, so that nobody else finds it."""

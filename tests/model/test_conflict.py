@@ -3,7 +3,13 @@
 import pytest
 
 from blobfs.model.changes import LocalDirent
-from blobfs.model.conflict import CONFLICT_OF, conflict_name, plan_giving_way
+from blobfs.model.conflict import (
+    CONFLICT_OF,
+    beside_name,
+    conflict_name,
+    original_name,
+    plan_giving_way,
+)
 from tests.model.places import FILE, FOLDER, NOW_NS, taken, times
 
 WHEN_NS = 1_787_407_503_000_000_000  # 2026-08-22 14:05:03
@@ -55,3 +61,27 @@ def test_a_file_gives_way_in_its_directory() -> None:
         (FOLDER.inode, b"copy"): LocalDirent(FILE.inode, FILE.kind),
     }
     assert times(change, FOLDER.inode) == (NOW_NS, NOW_NS)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        (b"a.txt", b"a (conflict bucket 2026-08-22 140503).txt"),
+        (b"a", b"a (conflict bucket 2026-08-22 140503)"),
+        (b".a", b".a (conflict bucket 2026-08-22 140503)"),
+        (b"a\n.b", b"a\n (conflict bucket 2026-08-22 140503).b"),
+        (b"a." + b"x" * 40, b"a." + b"x" * 40 + b" (conflict bucket 2026-08-22 140503)"),
+        (b"x" * 250, None),
+    ],
+)
+def test_what_shows_beside_a_file_can_be_asked_for(name: bytes, beside: bytes | None) -> None:
+    """A listing would show a name that nobody can open."""
+    assert beside_name(name, WHEN_NS) == beside
+    if beside is not None:
+        assert original_name(beside) == name
+
+
+@pytest.mark.parametrize("name", [b"a", b"a (conflict shop 2026-08-22 140503 7)", b" (conflict)"])
+def test_other_names_are_names(name: bytes) -> None:
+    """Files would be looked for that nobody asked for."""
+    assert original_name(name) is None
