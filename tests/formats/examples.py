@@ -16,6 +16,7 @@ from blobfs.formats.commit import (
     DropFolder,
     Entry,
     Grant,
+    Hide,
     MoveFolder,
     NewInode,
     Operation,
@@ -23,15 +24,24 @@ from blobfs.formats.commit import (
     SetAttributes,
     SetContent,
     SetXattr,
+    UnlinkNative,
     UsedPack,
 )
 from blobfs.formats.entry import entry_hash
 from blobfs.formats.extent_list import encode_extent_list
 from blobfs.formats.head import Head
 from blobfs.formats.pack import Pack, PackBuilder
-from blobfs.formats.rows import Extent, ExtentList, Extents, Inline, Kind, ListPart
+from blobfs.formats.rows import Extent, ExtentList, Extents, Inline, Kind, ListPart, Native
+from blobfs.formats.version import spell_version
 from blobfs.formats.volume import VolumeInfo
-from blobfs.types import ROOT_INODE, ClientId, InodeNo, PackName, Seq
+from blobfs.types import (
+    FIRST_NATIVE_INODE,
+    ROOT_INODE,
+    ClientId,
+    InodeNo,
+    PackName,
+    Seq,
+)
 
 CREATED_NS = 1_790_000_000_000_000_000
 SECOND_NS = 1_000_000_000
@@ -54,6 +64,10 @@ LONG_FRAME = bytes.fromhex("28b52ffd60000f4d00001061610100fbf70116")
 """What one version of zstd made of it; another may find other bytes as good."""
 
 HELLO, DATA, FOLDER, LINK, MOVED, GONE, SPARSE = (InodeNo(number) for number in range(2, 9))
+
+PHOTO = InodeNo(FIRST_NATIVE_INODE + 5)
+PHOTO_OBJECT = Native(b"photos/cat.jpg", 2048, spell_version("0x8DC0FFEE", 2048, CREATED_NS))
+OLD_KEY, OLD_VERSION = b"old.txt", spell_version("0x8DC0DEAD", 9, CREATED_NS)
 
 NAMES_AFTER_SECOND = (
     (ROOT_INODE, b"folder", FOLDER),
@@ -200,4 +214,25 @@ def third_entry(previous: bytes, blocks: Pack) -> Entry:
         packs=(UsedPack(blocks.name, len(blocks.body)),),
         operation_parts=(operations,),
         pack_parts=(packs,),
+    )
+
+
+def fourth_entry(previous: bytes) -> Entry:
+    """Return an entry that renames an object of another tool, and removes one."""
+    time_ns = CREATED_NS + 4 * SECOND_NS
+    return Entry(
+        seq=Seq(4),
+        previous=entry_hash(previous),
+        client=CLIENT,
+        counter=4,
+        time_ns=time_ns,
+        operations=(
+            NewInode(PHOTO, Kind.FILE, 0o644, 1000, 1000, CREATED_NS, time_ns),
+            SetContent(PHOTO, 2048, PHOTO_OBJECT, Seq(0)),
+            AddLinks(PHOTO, 1),
+            PutDirent(FOLDER, b"cat.jpg", PHOTO, Kind.FILE),
+            Hide(PHOTO_OBJECT.key, PHOTO_OBJECT.version),
+            Hide(OLD_KEY, OLD_VERSION),
+            UnlinkNative(OLD_KEY, OLD_VERSION),
+        ),
     )

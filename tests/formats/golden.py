@@ -27,6 +27,7 @@ def golden_volume() -> dict[str, bytes]:
     lists = examples.list_pack(pack)
     blocks = examples.block_pack(pack, lists)
     third = encode_entry(examples.third_entry(second, blocks))
+    entries = (first, second, third, encode_entry(examples.fourth_entry(third)))
     leaves = checkpoint_examples.leaf_pack(pack, lists)
     refs = checkpoint_examples.refs_pack(pack, lists, leaves)
     name, manifest = encode_checkpoint(checkpoint_examples.checkpoint(third, pack, lists, blocks))
@@ -34,7 +35,7 @@ def golden_volume() -> dict[str, bytes]:
         keys.volume_key(): volume,
         keys.head_key(): encode_head(examples.HEAD),
         keys.client_key(examples.CLIENT): encode_client(examples.CLIENT_RECORD),
-        **{keys.log_key(Seq(n)): data for n, data in enumerate((first, second, third), start=1)},
+        **{keys.log_key(Seq(n)): data for n, data in enumerate(entries, start=1)},
         **{keys.pack_key(each.name): each.body for each in (pack, lists, blocks, leaves, refs)},
         keys.checkpoint_key(name): manifest,
     }

@@ -92,8 +92,8 @@ class File:
     parent: int
     nlink: int
     size: int = 0
-    content: tuple[bytes | int, ...] = (b"",)
-    """Bytes, and the lengths of holes."""
+    content: tuple[bytes | int | tuple[bytes, str], ...] = (b"",)
+    """Bytes, the lengths of holes, or the key and the version of another tool's object."""
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
 
 
@@ -104,6 +104,8 @@ class Volume:
         self._objects = objects
         self.inodes: dict[int, File] = {}
         self.dirents: dict[tuple[int, bytes], int] = {}
+        self.hidden: dict[tuple[bytes, str], bool] = {}
+        """Versions of objects that do not show, and whether they may go."""
         self._packs: list[bytes] = []
         about = json.loads(objects[".blobfs/volume"])
         assert (about["format"], about["version"]) == ("blobfs volume", 1)
@@ -159,8 +161,10 @@ class Volume:
             yield extent if isinstance(extent, int) else self._chunk(extent, packs)
 
     def _content(self, content: list[Any]) -> Iterator[Any]:
-        kind, value = content
-        if kind == 1:
+        kind, value = content[:2]
+        if kind == 4:
+            yield content[1], content[3]
+        elif kind == 1:
             yield value
         elif kind == 2:
             yield from self._extents(value)
@@ -206,6 +210,13 @@ class Volume:
     def _move_folder(self, inode: int, parent: int) -> None:
         self.inodes[inode].parent = parent
 
+    def _hide(self, key: bytes, version: str) -> None:
+        self.hidden.setdefault((key, version), False)
+
+    def _unlink_native(self, key: bytes, version: str) -> None:
+        assert (key, version) in self.hidden
+        self.hidden[key, version] = True
+
 
 _OPERATIONS: dict[int, Callable[..., None]] = {
     1: lambda *_: None,
@@ -218,6 +229,8 @@ _OPERATIONS: dict[int, Callable[..., None]] = {
     8: Volume._drop_dirent,
     9: Volume._drop_folder,
     10: Volume._move_folder,
+    11: Volume._hide,
+    12: Volume._unlink_native,
 }
 
 

@@ -24,7 +24,7 @@ from tests.formats import checkpoint_examples, examples, golden, independent
 
 OBJECTS = golden.read_golden()
 VOLUME = OBJECTS[keys.volume_key()]
-SLOTS = [OBJECTS[keys.log_key(Seq(n))] for n in (1, 2, 3)]
+SLOTS = [OBJECTS[keys.log_key(Seq(n))] for n in (1, 2, 3, 4)]
 
 CONTENT = examples.content_pack()
 LISTS = examples.list_pack(CONTENT)
@@ -41,6 +41,7 @@ ENTRIES = (
     examples.first_entry(VOLUME),
     examples.second_entry(SLOTS[0], CONTENT),
     examples.third_entry(SLOTS[1], BLOCKS),
+    examples.fourth_entry(SLOTS[2]),
 )
 
 
@@ -60,13 +61,13 @@ def test_json_objects_are_spelled_as_they_were() -> None:
     assert spelled == OBJECTS[keys.client_key(examples.CLIENT)]
 
 
-@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="123")
+@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="1234")
 def test_entries_say_what_they_said(slot: bytes, entry: Entry) -> None:
     """Users of a newer version would see another tree than the one they saved."""
     assert decode_entry(slot, key=keys.log_key(entry.seq)) == entry
 
 
-@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="123")
+@pytest.mark.parametrize(("slot", "entry"), list(zip(SLOTS, ENTRIES, strict=True)), ids="1234")
 def test_entries_are_spelled_as_they_were(slot: bytes, entry: Entry) -> None:
     """Users of an older version would be shut out. How well zstd compresses is its own affair."""
     assert independent.open_entry(encode_entry(entry)) == independent.open_entry(slot)
@@ -138,12 +139,19 @@ async def replayed(folder: Path, upto: int = 128) -> AsyncIterator[Tree]:
 async def test_the_volume_replays(tmp_path: Path) -> None:
     """Users would keep a volume that can be decoded, but not opened."""
     async with replayed(tmp_path) as tree:
-        assert tree.state.seq == 3
+        assert tree.state.seq == 4
         names = [name for name, _ in tree.dirents(ROOT_INODE)]
         assert names == [b"data", b"folder", b"link", b"moved"]
         sparse = tree.inode(examples.SPARSE)
         assert sparse is not None
         assert sparse.size_bytes == 4096 + (1 << 40) + 16
+        photo = tree.inode(examples.PHOTO)
+        assert photo is not None
+        assert photo.content == examples.PHOTO_OBJECT
+        assert tree.hides(examples.PHOTO_OBJECT.key, examples.PHOTO_OBJECT.version)
+        assert tree.hides(examples.OLD_KEY, examples.OLD_VERSION)
+        assert tree.hides_below(b"photos/")
+        assert not tree.hides_below(b"other/")
 
 
 class TestIndependentReader:
@@ -156,6 +164,7 @@ class TestIndependentReader:
         assert set(self.paths) == {
             b"data",
             b"folder",
+            b"folder/cat.jpg",
             b"folder/data \xff",
             b"folder/hello",
             b"folder/sparse",
@@ -171,6 +180,15 @@ class TestIndependentReader:
         assert self.paths[b"data"].content == (raw, 8192, long)
         assert self.paths[b"folder/sparse"].content == (long, 1 << 40, raw)
 
+    def test_it_finds_what_other_tools_wrote(self) -> None:
+        """Users would not know where the content of a renamed file lies."""
+        found = self.paths[b"folder/cat.jpg"]
+        assert found.content == ((b"photos/cat.jpg", "2048 1790000000 0x8DC0FFEE"),)
+        assert independent.Volume(OBJECTS).hidden == {
+            (b"photos/cat.jpg", "2048 1790000000 0x8DC0FFEE"): False,
+            (b"old.txt", "9 1790000000 0x8DC0DEAD"): True,
+        }
+
     def test_it_knows_their_attributes(self) -> None:
         """Users would lose what a backup needs beside the bytes."""
         data = self.paths[b"data"]
@@ -185,7 +203,8 @@ class TestIndependentReader:
 
     def test_it_reads_a_checkpoint(self) -> None:
         """Users would have to keep the whole log for ever, to be able to read without us."""
-        volume = independent.Volume(OBJECTS)
+        later = {keys.log_key(Seq(n)) for n in range(CHECKPOINT.seq + 1, len(SLOTS) + 1)}
+        volume = independent.Volume({key: OBJECTS[key] for key in OBJECTS if key not in later})
         assert independent.read_checkpoint(OBJECTS, CHECKPOINT_NAME) == (
             volume.inodes,
             volume.dirents,
