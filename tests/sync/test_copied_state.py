@@ -6,14 +6,18 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from itertools import count
 from pathlib import Path
 
 import pytest
 import trio
 
 from blobfs.env import Env
+from blobfs.errors import BlobfsError, Unreachable
 from blobfs.formats.entry import decode_entry
-from blobfs.formats.keys import LOG
+from blobfs.formats.keys import CLIENTS, LOG, parse_client_key
+from blobfs.stores.base import Store
+from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.check import CheckOptions, check
 from blobfs.types import KIB, ClientId
@@ -38,9 +42,15 @@ class Machines:
         shutil.copytree(self.root / of / "state", self.root / to / "state")
 
     def on(
-        self, machine: str, *, env: Env | None = None, read_only: bool = False
+        self,
+        machine: str,
+        *,
+        env: Env | None = None,
+        read_only: bool = False,
+        store: Store | None = None,
     ) -> AbstractAsyncContextManager[Place]:
-        return opened_place(self.store, self.root / machine, env=env, read_only=read_only)
+        store = store or self.store
+        return opened_place(store, self.root / machine, env=env, read_only=read_only)
 
     async def kill_at(self, point: str, name: str, content: bytes) -> None:
         """Kill the first machine there, while it saves a file; `left` is what it leaves."""
@@ -109,6 +119,8 @@ async def test_both_sides_go_on(machines: Machines) -> None:
     assert await machines.tree() == expected
     first, second, third, fourth = await machines.authors()
     assert first == second == fourth != third
+    known = {parse_client_key(found.key) for found in (await machines.store.list(CLIENTS)).objects}
+    assert known == {first, third}
     await machines.require_whole("first", "copy")
 
 
@@ -326,15 +338,8 @@ async def test_what_both_saved_under_one_name(machines: Machines) -> None:
     assert (await machines.tree())["f"] == b"ours"
 
 
-async def _renewed(machines: Machines, crash_point: Callable[[str], None]) -> None:
-    """Mount the copy, which notices, and leave it again."""
-    async with machines.on("copy", env=Env(crash_point=crash_point)):
-        pass
-
-
-@pytest.mark.slow
-async def test_a_kill_at_each_step(machines: Machines) -> None:
-    """Half a renewal would leave files with the numbers of another machine, never to be saved."""
+async def go_separate_ways(machines: Machines) -> dict[str, bytes | None]:
+    """Leave a `backup` that is a copy with something unsaved; return what there is in all."""
     async with machines.on("first") as place:
         await place.write("new", LARGE)
         await place.mkdir("dir")
@@ -344,7 +349,43 @@ async def test_a_kill_at_each_step(machines: Machines) -> None:
         await place.rename("new", "ours")
         await place.rename("dir", "our dir")
         await save(place)
-    expected = await machines.tree() | {"new": LARGE, "dir": None, "dir/f": b"1"}
+    return await machines.tree() | {"new": LARGE, "dir": None, "dir/f": b"1"}
+
+
+@pytest.mark.slow
+async def test_each_request_fails_once(machines: Machines) -> None:
+    """A bad moment of the network, and the copy would be neither one client nor the other."""
+    expected = await go_separate_ways(machines)
+    for nth in count(1):
+        shutil.rmtree(machines.root / "copy", ignore_errors=True)
+        machines.copy("backup", "copy")
+        store = FaultyStore(machines.store)
+        store.fail("any", Unreachable("unplugged, by a rule"), nth=nth)
+        try:
+            async with machines.on("copy", store=store):
+                pass
+        except* BlobfsError:
+            pass
+        async with machines.on("copy") as place:
+            assert await place.tree() == expected
+        if nth > store.calls.total():
+            break
+    async with machines.on("copy") as place:
+        await save(place)
+    assert await machines.tree() == expected
+    await machines.require_whole("first", "copy")
+
+
+async def _renewed(machines: Machines, crash_point: Callable[[str], None]) -> None:
+    """Mount the copy, which notices, and leave it again."""
+    async with machines.on("copy", env=Env(crash_point=crash_point)):
+        pass
+
+
+@pytest.mark.slow
+async def test_a_kill_at_each_step(machines: Machines) -> None:
+    """Half a renewal would leave files with the numbers of another machine, never to be saved."""
+    expected = await go_separate_ways(machines)
     machines.copy("backup", "copy")
     passed: Counter[str] = Counter()
     await _renewed(machines, CrashPoints(passed).pass_by)
