@@ -22,6 +22,20 @@ from tests.volume.story import SOMEBODY
 INFO = VolumeInfo(id=b"v" * 16, created_ns=1)
 
 
+class HeedsAbsenceAlone(Careless):
+    """A store where an object is put once, and then over whatever version."""
+
+    async def put(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
+        return await self.inner.put(key, data, if_absent=if_absent)
+
+
 async def volume_in(store: Store) -> Store:
     await create(store, INFO)
     return store
@@ -96,6 +110,13 @@ class TestStoresThatKeepNoWritersApart:
         store = Careless(await volume_in(MemoryStore()))
         with pytest.raises(Unsupported, match="does not refuse"):
             await change_settings(store, tmp_path, {"trash_s": 5}, is_mounted=False)
+
+    async def test_nobody_may_where_versions_are_not_heeded(self, tmp_path: Path) -> None:
+        """Likewise, on a store that passes the first of two proofs."""
+        store = HeedsAbsenceAlone(await volume_in(MemoryStore()))
+        with pytest.raises(Unsupported, match="whatever version"):
+            await change_settings(store, tmp_path, {"trash_s": 5}, is_mounted=False)
+        assert await volume_settings(store) == VolumeSettings()
 
     async def test_the_writer_may_while_it_is_not_mounted(self, tmp_path: Path) -> None:
         """Who has such a store could set nothing."""
