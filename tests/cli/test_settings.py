@@ -1,12 +1,17 @@
 """`blobfs settings`, and `init` with settings, on a folder that plays the bucket."""
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from blobfs.cli import daemon
 from blobfs.cli.main import main
+from blobfs.control.registry import registrations
 from blobfs.formats.head import VolumeSettings, decode_head
 from tests.mountd.home import Home
 
@@ -24,6 +29,19 @@ def call(home: Home, *arguments: object) -> Result:
     return CliRunner().invoke(
         main, [*map(str, arguments)], env=home.environ, prog_name="blobfs", terminal_width=80
     )
+
+
+@pytest.fixture
+def deaf_mount(home: Home, bucket: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A daemon that has the bucket mounted, and cannot look at its settings."""
+    for name, value in home.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(daemon, "DAEMON", home.daemon("plain"))
+    daemon.start(home.settings(source=f"file://{bucket}"))
+    (found,) = registrations(home.runtime)
+    yield
+    os.kill(found.pid, signal.SIGKILL)
+    os.waitpid(found.pid, 0)
 
 
 def settings_in(bucket: Path) -> VolumeSettings:
@@ -79,3 +97,18 @@ def test_without_a_volume_it_says_what_to_do(home: Home, bucket: Path) -> None:
     assert "there is no volume" in missing.stderr
     assert "`blobfs init` makes one" in missing.stderr
     assert list(bucket.iterdir()) == []
+
+
+def test_a_mount_that_does_not_hear_of_it_is_named(
+    home: Home, bucket: Path, deaf_mount: None
+) -> None:
+    """Somebody would wonder why a quota that was raised is still in force."""
+    source = f"file://{bucket}"
+    assert call(home, "init", source).exit_code == 0
+    changed = call(home, "settings", source, "--quota", "1GiB")
+    assert changed.exit_code == 0
+    assert settings_in(bucket).quota_bytes == 2**30
+    assert changed.stderr == (
+        f"blobfs: {home.mountpoint} will heed it with its next commit, or within an hour: "
+        "there is no store to ask\n"
+    )

@@ -2,7 +2,7 @@
 
 Called with a mode and the number of the report pipe (none: in the foreground):
 
-    plain    nothing is mounted; serves until it is ended
+    plain    nothing is mounted, and there is no store to ask; serves until it is ended
     real     mounts a file system with one file, `hello`
     unsaved  as real, with something unsaved that cannot be saved
     slow     never becomes ready; opens the FIFO `started`, if the state folder has one
@@ -41,7 +41,7 @@ from blobfs.control.messages import (
     UnsavedStatus,
 )
 from blobfs.env import Env
-from blobfs.errors import AccessDenied
+from blobfs.errors import AccessDenied, Unreachable
 from mountd import ending
 from mountd.__main__ import main
 
@@ -112,8 +112,7 @@ class TinyFileSystem:
         return TreeStatus(seq=5, chain="c1", inodes=3, content_bytes=9, dirents_digest="d1")
 
     async def heed_settings(self) -> None:
-        if self._mode == "unsaved":
-            raise AccessDenied("the store refused us")
+        raise Unreachable("there is no store to ask")
 
     async def serve(self, mounted: Callable[[], None]) -> None:
         await getattr(self, "_" + self._mode)(mounted)
