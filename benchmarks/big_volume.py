@@ -81,11 +81,6 @@ class BigVolume:
         """In the order of their numbers, the root first."""
 
     @property
-    def commit_count(self) -> int:
-        """How many commits lie behind the checkpoint."""
-        return self._shape.commits
-
-    @property
     def leaves(self) -> list[Folder]:
         """The directories that hold files."""
         return [folder for folder in self.folders if folder.files]

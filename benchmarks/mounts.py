@@ -118,6 +118,10 @@ class Mount:
             before, now = now, self._bytes_received()
         return now
 
+    def seq(self) -> int:
+        """Return the last commit that the mount knows of."""
+        return int(self.status()["seq"])
+
     def bytes_sent(self) -> int:
         """Return what the store has been sent."""
         return int(self.status()["store"]["bytes_sent"])
