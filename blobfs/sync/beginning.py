@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from blobfs.errors import Changed, Damaged, Unsupported
+from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import Counters
 from blobfs.formats.entry import entry_hash
 from blobfs.formats.head import Head
@@ -100,15 +101,14 @@ class Beginner:
 
         Raises:
             Contested: another client changed what is unsaved here.
-            Copied: somebody else commits under this client's id.
             Damaged: neither a checkpoint nor the log leads to what the volume holds now.
             BlobfsError: the store failed us.
         """
         what = beginning(head, self._here())
         if what is not Beginning.LEFT and not await self._begin_from_any(head, what):
             await self._begin_without(head, what)
-        if missing := self._tree.missing(self._wanted()):
-            await self._tree.load(NotLoaded(missing))
+        if self._tree.missing(self._wanted()):
+            await self._tree.load_keys(self._wanted())
             self._follow_tree()
 
     async def _begin_from_any(self, head: Head, what: Beginning) -> bool:
@@ -117,13 +117,24 @@ class Beginner:
             if what is Beginning.WORTHWHILE and found[1].seq <= self._tree.position.seq:
                 break  # an older one, because the newest cannot be read
             try:
-                prepared = await self._tree.prepare(*found, self._wanted())
+                prepared = await self._prepare(*found)
             except (Damaged, Unsupported) as error:
                 log.error("a checkpoint cannot be used: %s", error)
                 continue  # it is doubted from now on
             await self._begin_from(prepared)
             return True
         return False
+
+    async def _prepare(self, name: str, checkpoint: Checkpoint) -> Prepared:
+        """Prepare to begin from a checkpoint, with all that lies below what is unsaved by then.
+
+        Raises: as `Tree.prepare`.
+        """
+        while True:
+            wanted = frozenset(self._wanted())
+            prepared = await self._tree.prepare(name, checkpoint, wanted)
+            if wanted.issuperset(self._wanted()):
+                return prepared
 
     async def _begin_from(self, prepared: Prepared) -> None:
         self._require_uncontested(prepared)

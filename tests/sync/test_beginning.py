@@ -18,6 +18,7 @@ from blobfs.formats.tables import Table
 from blobfs.model.checkpoint_blocks import BlockSizes
 from blobfs.stores.base import Store
 from blobfs.stores.faulty import FaultyStore
+from blobfs.stores.layers import Ask
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpoint_making import CheckpointSizes
@@ -26,6 +27,7 @@ from blobfs.volume.checkpoint_finding import fetch_checkpoint
 from blobfs.volume.head_change import change_head, find_head
 from blobfs.volume.tree_blocks import NotLoaded
 from tests.sync.place import Place, opened_place
+from tests.volume.test_log import Meanwhile
 
 T = TypeVar("T")
 
@@ -214,6 +216,28 @@ class TestAMachineThatSlept:
         async with opened_place(bucket, tmp_path / "slept") as place:
             assert await shown(place) == expected
             await place.save()
+        assert await see(bucket, tmp_path / "two") == expected
+
+    async def test_what_changes_while_it_begins(self, tmp_path: Path, bucket: MemoryStore) -> None:
+        """A program that writes at that moment would be taken for somebody else (P4)."""
+        await see_first_file(bucket, tmp_path / "slept")
+        todo = ["first"]
+
+        def is_of_checkpoint(ask: Ask) -> bool:
+            return ask.kind == "get" and ask.keys[0].startswith(CHECKPOINTS) and bool(todo)
+
+        async def change() -> None:
+            await place.write(todo.pop(), b"while")
+
+        store = Meanwhile(bucket, is_of_checkpoint, change)
+        async with opened_place(store, tmp_path / "slept") as place:
+            expected = await fill(bucket, tmp_path / "one", cut=True)
+            await place.write("mine", b"made before it woke up")
+            await place.engine.save()
+            assert not todo
+            await place.save()
+            expected |= {"mine": b"made before it woke up", "first": b"while"}
+            assert await shown(place) == expected
         assert await see(bucket, tmp_path / "two") == expected
 
     async def test_what_was_contested_stops_saving(
