@@ -180,14 +180,12 @@ class Pusher:
         while True:
             await self._wait_until_due()
             try:
-                if not await self._round():
+                if not await self._round_or_give_way():
                     await trio.sleep(LOOK_AGAIN_S)  # somebody waits for what cannot be saved
                 self._note_success()
             except Unreadable as error:
                 self._lost[error.inode] = Lost(str(error))
                 log.error("a file cannot be saved, because the local disk lost it: %s", error)
-            except BaseGone as error:
-                self._give_way(error)
             except BlobfsError as error:
                 await self._pause_after(error)
             except Exception as error:
@@ -225,6 +223,14 @@ class Pusher:
     @property
     def _is_hurried(self) -> bool:
         return bool(self._goals) or self._unsaved.wants_room
+
+    async def _round_or_give_way(self) -> bool:
+        """Save as `_round` does; a file whose base is lost leaves its name, and waits."""
+        try:
+            return await self._round()
+        except BaseGone as error:
+            self._give_way(error)
+            return True
 
     async def _round(self) -> bool:
         """Save what is due, or as much of it as one round takes; return whether there was any.
