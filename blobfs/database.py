@@ -72,6 +72,31 @@ class Reader:
             return cursor.item() if found else None
 
 
+class View:
+    """A read transaction, as a context. Two of them are half of what a look at a file costs, so
+    this is no generator."""
+
+    __slots__ = ("_env", "_tables", "_txn")
+
+    def __init__(self, env: lmdb.Environment, tables: dict[str, Any]) -> None:
+        self._env = env
+        self._tables = tables
+
+    def __enter__(self) -> Reader:
+        try:
+            self._txn = self._env.begin()
+        except lmdb.Error as error:
+            raise _translated(error) from error
+        return Reader(self._txn, self._tables)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        self._txn.abort()
+        if isinstance(error, lmdb.Error):
+            raise _translated(error) from error
+
+
 class Writer(Reader):
     """A transaction under way, on the writer thread."""
 
@@ -130,18 +155,13 @@ class Database:
         self._thread = threading.Thread(target=self._serve, name="lmdb-writer", daemon=True)
         self._thread.start()
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Reader]:
-        """Open a view; close it soon, because pages that it sees cannot be reused.
+    def read(self) -> "View":
+        """Return what opens a view; close it soon, because pages that it sees cannot be reused.
 
         Raises:
-            Damaged: the file does not hold together.
+            Damaged: as it is opened or read, the file does not hold together.
         """
-        try:
-            with self._env.begin() as txn:
-                yield Reader(txn, self._tables)
-        except lmdb.Error as error:
-            raise _translated(error) from error
+        return View(self._env, self._tables)
 
     async def write(self, change: Callable[[Writer], T]) -> T:
         """Run `change` inside a transaction; return what it returned, once committed.
