@@ -56,7 +56,7 @@ FIRST_PAUSE_S = 0.1
 class Overtaken(Changed):
     """The log was cut above what was read of it: what follows stands in a checkpoint."""
 
-    hint = "this version reads no checkpoints: mount the volume with a newer version of blobfs"
+    hint = "mount the volume again: it begins from a checkpoint then"
 
 
 @dataclass(frozen=True, slots=True)
