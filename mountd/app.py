@@ -11,8 +11,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ from blobfs.control.mounts import detach
 from blobfs.control.processes import own_memory_bytes, started_at
 from blobfs.control.registry import Claim, Registration, claim
 from blobfs.env import Env
-from blobfs.errors import Unreachable
+from blobfs.errors import InUse, Unreachable
 from mountd.ending import Ending
 from mountd.server import serve_control
 
@@ -120,7 +120,7 @@ class _App:
     async def serve(self, open_file_system: OpenFileSystem, nursery: trio.Nursery) -> None:
         with trio.move_on_after(START_WITHIN_S) as start, ExitStack() as held:
             claimed = held.enter_context(claim(self.settings.runtime_dir, self._registration()))
-            held.enter_context(hold_folder(self.settings.state_dir))
+            held.enter_context(self._held_state())
             async with open_file_system(self.settings, self.env) as file_system:
 
                 def mounted() -> None:
@@ -136,6 +136,18 @@ class _App:
                 f"no answer in time. source={self.settings.source} waited_s={START_WITHIN_S:g}",
                 hint="check the network, the endpoint and the proxy settings",
             )
+
+    @contextmanager
+    def _held_state(self) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                held.enter_context(hold_folder(self.settings.state_dir))
+            except InUse as error:
+                raise InUse(
+                    f"another blobfs uses this bucket on this machine: {error}",
+                    hint="`blobfs status` says where it is mounted; unmount it there first",
+                ) from None
+            yield
 
     def _open_for_business(
         self, claimed: Claim, file_system: FileSystem, nursery: trio.Nursery
@@ -196,6 +208,7 @@ class _Mount:
             quota=gauges.quota,
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
+            incomplete=gauges.incomplete,
         )
 
     def sync(self, upto: int | None) -> SyncReply:

@@ -61,10 +61,7 @@ async def _entries(store: Store, env: Env, first: Seq, last: Seq) -> list[Entry]
     while position.seq < last:
         tail = await log.newer(position, at_most=min(last - position.seq, MOST_ENTRIES_AT_ONCE))
         if not tail.landed:
-            raise Damaged(
-                f"a commit is missing. key={log_key(Seq(position.seq + 1))!r}",
-                hint="`blobfs check` tells what is affected",
-            )
+            raise _missing(Seq(position.seq + 1))
         entries += [each.entry for each in tail.landed]
         position = tail.landed[-1].position
     return entries
@@ -73,8 +70,17 @@ async def _entries(store: Store, env: Env, first: Seq, last: Seq) -> list[Entry]
 async def _before(store: Store, seq: Seq) -> Position:
     """Return the place in the log before slot `seq`, as its entry says that it is."""
     key = log_key(seq)
-    data = bytes((await store.get(key)).data)
+    try:
+        data = bytes((await store.get(key)).data)
+    except NotFound:
+        raise _missing(seq) from None
     return Position(Seq(seq - 1), decode_entry(data, key=key).previous)
+
+
+def _missing(seq: Seq) -> Damaged:
+    return Damaged(
+        f"a commit is missing. key={log_key(seq)!r}", hint="`blobfs check` tells what is affected"
+    )
 
 
 async def _hosts(store: Store, clients: set[ClientId]) -> dict[ClientId, str | None]:

@@ -352,7 +352,7 @@ class Pusher:
 
     async def _pause_after(self, error: BlobfsError) -> None:
         self._failures += 1
-        self.problem = str(error)
+        self.problem = f"{error} ({error.hint})" if error.hint else str(error)
         level = logging.WARNING if self._failures == 1 else logging.DEBUG
         log.log(
             level, "saving failed and will be tried again. failures=%d (%s)", self._failures, error

@@ -114,7 +114,7 @@ class SegmentFiles:
         try:
             if len(self.spares) > (0 if urgent else 1):
                 self.spares.pop().rename(self.path(number))
-            return self._open(self.path(number), number, at_least_bytes)
+            return self._open_as_large_as_fits(number, at_least_bytes)
         except OSError as error:
             raise disk_fault("cannot add to the journal", error) from error
 
@@ -124,7 +124,7 @@ class SegmentFiles:
             return
         path = self.folder / f"spare-{self.segment_bytes}"
         with contextlib.suppress(OSError):
-            self._open(path, 0, 0).close()
+            self._open(path, 0, self.segment_bytes).close()
             self.spares.append(path)
 
     def remove(self, number: int) -> None:
@@ -208,8 +208,18 @@ class SegmentFiles:
         finally:
             os.close(descriptor)
 
-    def _open(self, path: Path, number: int, at_least_bytes: int) -> Segment:
+    def _open_as_large_as_fits(self, number: int, at_least_bytes: int) -> Segment:
+        """Open a new segment; on a disk that is nearly full a smaller one than usual."""
         size_bytes = max(self.segment_bytes, at_least_bytes)
+        while True:
+            try:
+                return self._open(self.path(number), number, size_bytes)
+            except OSError as error:
+                if error.errno not in _FULL or size_bytes == at_least_bytes:
+                    raise
+                size_bytes = max(at_least_bytes, size_bytes // 2)
+
+    def _open(self, path: Path, number: int, size_bytes: int) -> Segment:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size < size_bytes:

@@ -62,7 +62,7 @@ async def _find(store: Store, key: str, *, without: tuple[str, ...]) -> bytes | 
     if data is None:
         raise Damaged(
             f"a volume has lost one of its marks. lost={key!r} left={left!r} store={store.url}",
-            hint="nothing was changed; bring back what was removed, or remove all of .blobfs/",
+            hint="nothing was changed; bring back what was removed, from versions or a copy",
         )
     return data
 

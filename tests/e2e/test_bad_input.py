@@ -2,11 +2,14 @@
 
 import contextlib
 import io
+import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,122 @@ def test_full_room_for_unsaved_data(home: Home, bucket: str, s3_server: S3Server
         assert (other / "g").read_bytes() == CONTENT
 
 
+def test_a_small_disk(tmp_path: Path) -> None:
+    """A large file could not be written where little is free, though saving makes room, or not
+    as much as `df` says."""
+    with on_a_small_disk(tmp_path) as (home, source, mountpoint):
+        with (mountpoint / "f").open("wb", buffering=0) as file:
+            write_much(file)
+        home.run("sync", mountpoint)
+    assert home.run("check", source, "--read-data").stdout.startswith(f"{source}: all is well")
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Programs would be told that all is written, and find half of it later (P7)."""
+    bucket = tmp_path / "bucket"
+    with on_a_small_disk(tmp_path) as (home, _, mountpoint):
+        with (mountpoint / "f").open("wb", buffering=0) as file:
+            bucket.rename(tmp_path / "away")
+            bucket.touch()  # nothing can be saved, and it is of no use to try again soon
+            with pytest.raises(OSError, match="No space left"):
+                write_much(file)
+            written = file.tell() // MIB * MIB
+            file.truncate(written)
+        assert 16 * MIB <= written < 40 * MIB
+        bucket.unlink()
+        (tmp_path / "away").rename(bucket)
+        assert (mountpoint / "f").read_bytes() == CONTENT[:MIB] * (written // MIB)
+        home.run("sync", mountpoint)
+        (mountpoint / "g").write_bytes(CONTENT)
+        home.run("sync", mountpoint)
+
+
+def write_much(file: io.FileIO) -> None:
+    for _ in range(48):
+        assert file.write(CONTENT[:MIB]) == MIB
+
+
+@contextlib.contextmanager
+def on_a_small_disk(folder: Path) -> Iterator[tuple[Home, str, Path]]:
+    """Mount a new volume, whose state folder lies on a disk of 40 MiB."""
+    home = Home(folder, {})
+    for name in ("bucket", "disk"):
+        (folder / name).mkdir()
+    source = f"file://{folder}/bucket"
+    with a_disk(folder / "disk", 40 * MIB) as disk:
+        options = ("--state-dir", str(disk / "state"), "--settle", "0.1s")
+        with home.mounted(source, *options, mode="--read-write") as mountpoint:
+            yield home, source, mountpoint
+
+
+@contextlib.contextmanager
+def a_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """Have a disk of that size at `folder`."""
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    options = f"size={size_bytes}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+class Login:
+    """A program that SDKs ask for credentials; they expire before they are used twice."""
+
+    def __init__(self, home: Path) -> None:
+        self._program = home / "login"
+        (home / ".aws").mkdir(parents=True)
+        (home / ".aws/config").write_text(f"[default]\ncredential_process = {self._program}\n")
+
+    def give(self, key: str, secret: str) -> None:
+        """Let it give credentials that the SDKs take for expiring."""
+        soon = datetime.now(UTC) + timedelta(minutes=5)
+        said = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": secret}
+        self._become(f"echo '{json.dumps({**said, 'Expiration': soon.isoformat()})}'")
+
+    def refuse(self) -> None:
+        self._become("echo 'the session has expired: log in' >&2; exit 255")
+
+    def _become(self, script: str) -> None:
+        made = self._program.with_suffix(".new")
+        made.write_text(f"#!/bin/sh\n{script}\n")
+        made.chmod(0o755)
+        made.replace(self._program)
+
+
+def test_credentials_that_expire(bucket: str, s3_server: S3Server, tmp_path: Path) -> None:
+    """A day of work would be lost with a login, or nobody know why it is not saved."""
+    variables = {"AWS_ENDPOINT_URL": s3_server.endpoint_url, "AWS_DEFAULT_REGION": "us-east-1"}
+    home = Home(tmp_path, variables)
+    login = Login(tmp_path / "home")
+    login.give(s3_server.access_key, s3_server.secret_key)
+    with home.mounted(f"s3://{bucket}", "--settle", "0.1s", mode="--read-write") as mountpoint:
+        (mountpoint / "before").write_bytes(CONTENT)
+        home.run("sync", mountpoint)
+        login.refuse()
+        (mountpoint / "after").write_bytes(CONTENT[::-1])
+        assert "check how you log in" in wait_problem(home, "could not be had")
+        login.give(s3_server.reader_access_key, s3_server.reader_secret_key)
+        wait_problem(home, "do not allow it")
+        assert (mountpoint / "after").read_bytes() == CONTENT[::-1]
+        login.give(s3_server.access_key, s3_server.secret_key)
+        home.run("sync", mountpoint)
+    elsewhere = a_home(tmp_path / "elsewhere", s3_server)
+    with elsewhere.mounted(f"s3://{bucket}") as other:
+        assert (other / "after").read_bytes() == CONTENT[::-1]
+
+
+def wait_problem(home: Home, words: str) -> str:
+    """Return what `status` says of saving once it holds `words`."""
+    deadline = time.monotonic() + 20
+    while words not in (said := home.status()["unsaved"]["problem"] or ""):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    return str(said)
+
+
 def test_credentials_for_reading(
     home: Home, bucket: str, s3_server: S3Server, tmp_path: Path
 ) -> None:
@@ -181,4 +300,4 @@ def test_two_daemons(home: Home, bucket: str) -> None:
         (other := home.root / "other").mkdir()
         refused = home.run("mount", f"s3://{bucket}", other, check=False)
         assert refused.returncode == 6
-        assert "use" in refused.stderr
+        assert "another blobfs uses this bucket on this machine" in refused.stderr

@@ -60,9 +60,10 @@ async def test_an_author_who_left(store: MemoryStore) -> None:
     assert {each.host for each in await read_history(store, Env(), limit=9)} == {None}
 
 
-async def test_a_gap_is_said(store: MemoryStore) -> None:
-    """The log would seem to end before it does."""
-    await store.delete_many([log_key(Seq(2))])
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_gap_is_said(store: MemoryStore, lost: int) -> None:
+    """The log would seem to end before it does, or not to be there at all."""
+    await store.delete_many([log_key(Seq(lost))])
     with pytest.raises(Damaged, match=r"missing|gone"):
         await read_history(store, Env(), limit=9)
 
