@@ -209,6 +209,7 @@ class _Mount:
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
             incomplete=gauges.incomplete,
+            incomplete=gauges.incomplete,
         )
 
     def sync(self, upto: int | None) -> SyncReply:

@@ -91,6 +91,7 @@ class MountableFileSystem:
             quota=self._quota_status(),
             last_commit=self._last_commit(),
             read_only_reason=self.engine.read_only_reason,
+            incomplete=self.engine.tree.problem,
         )
 
     def sync(self, upto: int | None) -> SyncReply:

@@ -131,6 +131,7 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     quota: QuotaStatus
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
+    incomplete: str | None = None
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +161,8 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     """Why nothing can be written, where nobody asked for `--read-only`."""
+    incomplete: str | None = None
+    """Why some files cannot be shown until the next mount."""
 
 
 class TreeStatus(msgspec.Struct, frozen=True):

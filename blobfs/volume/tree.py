@@ -113,6 +113,16 @@ class Tree(TreeReading):
         with self._database.read() as reader:
             return doubted(reader)
 
+    @property
+    def problem(self) -> str | None:
+        """Why parts of it cannot be loaded; None: none was asked for in vain."""
+        if self.base is None or self.base not in self.doubted():
+            return None
+        return (
+            f"a part of the checkpoint {self.base} is gone or damaged; save everything, and mount "
+            "again: the tree is read from elsewhere then"
+        )
+
     async def load(self, missing: NotLoaded) -> None:
         """Return when what was missing was loaded, or somebody's attempt to do so ended.
 

@@ -322,8 +322,10 @@ class TestDamage:
         expected = await fill(bucket, tmp_path / "one", cut=False)
         await lose_a_block(bucket)
         async with opened_place(bucket, tmp_path / "two") as place:
+            assert place.engine.tree.problem is None
             with pytest.raises(Damaged, match="inodes from"):
                 await shown(place)
+            assert "is gone or damaged" in (place.engine.tree.problem or "")
         assert await see(bucket, tmp_path / "two") == expected
 
     async def test_what_is_unsaved_survives_a_lost_block(
