@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from blobfs.env import Env
 from blobfs.errors import Changed, Damaged
 from blobfs.formats.rows import FileContent, InodeRow, Native
+from blobfs.formats.version import parse_version
 from blobfs.model.changes import LocalInode
 from blobfs.model.nodes import as_local
 from blobfs.model.settling import Settling
@@ -108,6 +109,9 @@ class VolumeFiles:
         base = self._base(inode, self._namespace.node(inode).row)
         if name == b"cached_bytes":
             return b"%d" % (0 if base is None else await self._contents.cached_bytes(base.content))
+        if name == b"etag":
+            bound = self._namespace.bound(inode)
+            return None if bound is None else parse_version(bound.version).etag.encode()
         if name != b"state":
             return None
         if base is None or self._unsaved.inode(inode) is not None:

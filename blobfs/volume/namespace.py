@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
-from blobfs.formats.rows import InodeRow, Kind
+from blobfs.formats.rows import InodeRow, Kind, Native
 from blobfs.model.changes import Change
 from blobfs.model.nodes import NativeLook, Node
 from blobfs.model.refusal import Refused
@@ -74,7 +74,8 @@ class Namespace:
         self._env = env
         self._numbers = numbers
         self._read_only = read_only
-        self._names = Names(Layers(unsaved, tree), native, source, look)
+        self._layers = Layers(unsaved, tree)
+        self._names = Names(self._layers, native, source, look)
 
     # --- questions -------------------------------------------------------------------
 
@@ -101,6 +102,10 @@ class Namespace:
     def committed(self, inode: InodeNo) -> InodeRow | None:
         """Return the inode as the log has it: what unsaved content lies over. None: not yet."""
         return self._tree.inode(inode)
+
+    def bound(self, inode: InodeNo) -> Native | None:
+        """Return the object that holds the content of a file of the volume; None: none does."""
+        return self._layers.bound(inode)
 
     async def open_folder(self, inode: InodeNo) -> FolderReader:
         """Return a reader of the entries of a directory. The caller closes it.

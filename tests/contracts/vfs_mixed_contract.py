@@ -70,12 +70,14 @@ class MixedContract(VfsContract):
     async def test_native_files_have_attributes(self, tmp_path: Path) -> None:
         """`rsync -a` sets them on everything that it has written."""
         async with self.opened(await self.native(), tmp_path, read_only=False) as files:
+            etag = await files.getxattr(b"d/f", "user.blobfs.etag")
             await files.chmod(b"d/f", 0o600)
             await files.utime(b"d/f", 5, 7)
             await files.setxattr(b"d/f", "user.a", b"x")
             found = await files.stat(b"d/f")
             assert (oct(found.permissions), found.mtime_ns) == (oct(0o600), 7)
             assert await files.getxattr(b"d/f", "user.a") == b"x"
+            assert await files.getxattr(b"d/f", "user.blobfs.etag") == etag
             assert await files.read(b"d/f") == b"native"
 
     async def test_native_files_can_be_written(self, tmp_path: Path) -> None:

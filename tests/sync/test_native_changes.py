@@ -3,8 +3,10 @@
 import errno
 import os
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -13,7 +15,9 @@ from blobfs.env import Env
 from blobfs.errors import Unreachable
 from blobfs.formats.keys import PACKS
 from blobfs.model.conflict import CONFLICT_OF
+from blobfs.stores.base import Store
 from blobfs.stores.faulty import FaultyStore
+from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import KIB, MIB
 from tests.contracts.core_files import CoreFiles
@@ -21,14 +25,14 @@ from tests.contracts.files import failing
 from tests.core import Core, opened_core
 from tests.sync.test_every_step import require_whole, save
 
+T = TypeVar("T")
+
 OLD = random.Random(1).randbytes(3 * MIB + 17)
 NEW = random.Random(2).randbytes(2 * MIB)
 
 
-def opened(
-    store: FaultyStore | MemoryStore, folder: Path, *, settle_s: float = 3600
-) -> AbstractAsyncContextManager[Core]:
-    return opened_core(store, folder, Env(), 60, read_only=False, settle_s=settle_s)
+def opened(store: Store, folder: Path, *, ttl_s: float = 60) -> AbstractAsyncContextManager[Core]:
+    return opened_core(store, folder, Env(), ttl_s, read_only=False, settle_s=3600)
 
 
 @pytest.fixture
@@ -152,6 +156,51 @@ async def test_an_object_replaced_while_it_is_taken_over(
     async with opened(store, quick_path / "elsewhere") as core:
         assert await CoreFiles(core).listdir(b"") == [b"d", b"other", b"top"]
         assert await contents(core, b"d/big", b"d/" + copy) == [NEW, b"all mine"]
+
+
+class Overtaking(Layer):
+    """A store in which another tool replaces `d/big` once the first part of it was read."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.is_due = False
+
+    async def _through(self, ask: Ask, call: Callable[[], Awaitable[T]]) -> T:
+        found = await call()
+        if self.is_due and ask.kind == "get" and "d/big" in ask.keys:
+            self.is_due = False
+            await self.inner.put("d/big", NEW)
+        return found
+
+
+async def test_an_object_replaced_between_two_ranges(quick_path: Path) -> None:
+    """Half of one version and half of another would be saved as one file (P6)."""
+    store = Overtaking(inner := MemoryStore())
+    big = random.Random(3).randbytes(40 * MIB)
+    await inner.put("d/big", big)
+    async with opened(store, quick_path / "here", ttl_s=0) as core:
+        files = CoreFiles(core)
+        handle = await files.open(b"d/big", os.O_RDWR)
+        await handle.write(10, b"mine")
+        await handle.close()
+        store.is_due = True
+        core.engine.hurry()
+        with trio.fail_after(30):
+            while not (copies := await conflict_copies(files)):
+                with trio.move_on_after(0.01):
+                    await core.engine.unsaved.wait_change(core.engine.unsaved.serial)
+        assert not store.is_due
+        assert await contents(core, b"d/big") == [NEW]
+        mine = await files.open(b"d/" + copies[0])
+        with failing(errno.EIO):
+            for offset in range(0, len(big), MIB):
+                part = await mine.read(offset, MIB)
+                assert (
+                    part
+                    == (big if offset else big[:10] + b"mine" + big[14:])[offset : offset + MIB]
+                )
+        await mine.close()
+        assert core.engine.tree.position.seq == 0, "no commit has any of it"
 
 
 @pytest.mark.parametrize("committed", [False, True])
