@@ -92,6 +92,7 @@ STEPS: dict[At, StepOf] = {
     At.SLOT: following.get_slot,
     At.HEAD: following.get_head,
     At.LIST: following.list_behind,
+    At.GAP: following.look_at_gap,
     At.LOAD: following.load,
     At.REPLAY: following.replay,
     At.ADOPT: following.adopt,

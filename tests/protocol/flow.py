@@ -61,6 +61,7 @@ def rest(rules: Protocol, client: Client) -> Client:
         at=At.IDLE,
         then=Then.IDLE,
         draft=None,
+        listed=0,
         found=(),
         at_tip=False,
         outcome=None,
@@ -82,13 +83,26 @@ def fail(rules: Protocol, client: Client) -> Client:
 def catch_up(rules: Protocol, client: Client, then: Then) -> Client:
     """Begin to read what follows; what a killed run had replayed is ended before (L6)."""
     client = client._replace(
-        at=At.SLOT, then=then, found=(), at_tip=False, outcome=None, is_mine=False, since=0
+        at=_first_look(rules, client),
+        then=then,
+        listed=0,
+        found=(),
+        at_tip=False,
+        outcome=None,
+        is_mine=False,
+        since=0,
     )
-    if rules.without is Without.L4_AFTER:
-        client = client._replace(at=At.HEAD)
     if rules.without is not Without.L6_ORDER and has_recorded(rules, client.chain, client):
         return client._replace(at=At.SETTLE, outcome=Outcome.LANDED)
     return client
+
+
+def _first_look(rules: Protocol, client: Client) -> At:
+    """Return how a client begins to look for news: now and then by a listing (L5)."""
+    if rules.without is Without.L4_AFTER:
+        return At.HEAD
+    is_sure = client.is_searched or rules.without is Without.L5_HOLE
+    return At.SLOT if is_sure else At.LIST
 
 
 def has_recorded(rules: Protocol, chain: bytes, client: Client) -> bool:

@@ -12,9 +12,41 @@ from tests.protocol.rules import Without
 from tests.protocol.values import ORIGIN, At, Bucket, Client, Intent, Left, Then, Tree
 
 
+def list_behind(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
+    """See what lies behind the last replayed entry, and that there is no hole before it (L5)."""
+    if left.failures:
+        spent = left._replace(failures=left.failures - 1)
+        yield Turn(At.LIST, "no answer", fail(rules, client), left=spent)
+    behind = [seq for seq, each in enumerate(bucket.slots, 1) if each != ORIGIN]
+    listed = [seq for seq in behind if seq > client.seq][: rules.batch]
+    client = client._replace(since=len(bucket.canon), listed=len(listed))
+    if listed != list(range(client.seq + 1, client.seq + 1 + len(listed))):
+        yield Turn(At.LIST, "a gap", client._replace(at=At.GAP))
+        return
+    client = client._replace(is_searched=len(listed) < rules.batch)
+    if listed:
+        yield Turn(At.LIST, "entries", client._replace(at=At.SLOT))
+    else:
+        yield _after_slots(rules, "nothing", client)._replace(what=At.LIST)
+
+
+def look_at_gap(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
+    """See whether a log with a gap was cut, or has lost an entry."""
+    if left.failures:
+        spent = left._replace(failures=left.failures - 1)
+        yield Turn(At.GAP, "no answer", fail(rules, client), left=spent)
+    if not bucket.has_head and rules.without is not Without.L5_HEAD:
+        return
+    floor = bucket.floor if bucket.has_head else 0
+    if Position(client.seq, client.chain).is_cut_off(floor):  # type: ignore[arg-type]
+        yield Turn(At.GAP, "cut above", overtaken(bucket, client))
+    else:
+        yield Turn(At.GAP, "a hole", fail(rules, client))
+
+
 def get_slot(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
     """Look into the slot behind the last one that was found."""
-    if not client.found:
+    if not client.found and not client.listed:
         client = client._replace(since=len(bucket.canon))
     about = f"{client.tip + 1}"
     if left.failures:
@@ -25,7 +57,7 @@ def get_slot(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
         yield _after_slots(rules, "absent", client)._replace(about=about)
         return
     client = client._replace(found=(*client.found, found))
-    if len(client.found) == rules.batch:
+    if len(client.found) == (client.listed or rules.batch):
         yield _after_slots(rules, "an entry", client)._replace(about=about)
     else:
         yield Turn(At.SLOT, "an entry", client, about=about)
@@ -42,7 +74,7 @@ def _after_slots(rules: Protocol, answer: str, client: Client) -> Turn:
     client = client._replace(at_tip=len(client.found) < rules.batch)
     if _asks_head(rules, client):
         return Turn(At.SLOT, answer, client._replace(at=At.HEAD))
-    return _after_confirmed(rules, At.SLOT, answer, client)
+    return _take_in(rules, At.SLOT, answer, client)
 
 
 def _asks_head(rules: Protocol, client: Client) -> bool:
@@ -68,7 +100,7 @@ def get_head(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
         turn = Turn(At.HEAD, "reaches down", client._replace(at=At.SLOT))
     else:
         confirmed = client._replace(is_confirmed=True)
-        turn = _after_confirmed(rules, At.HEAD, "reaches down", confirmed)
+        turn = _take_in(rules, At.HEAD, "reaches down", confirmed)
     yield turn._replace(about=f"floor {floor}")
 
 
@@ -76,23 +108,6 @@ def overtaken(bucket: Bucket, client: Client) -> Client:
     """Begin from the checkpoint that `head` names."""
     found = (bucket.canon[bucket.checkpoint - 1],)
     return client._replace(at=At.LOAD, found=found, at_tip=False, since=0)
-
-
-def _after_confirmed(rules: Protocol, what: str, answer: str, client: Client) -> Turn:
-    is_sure = client.is_searched or rules.without is Without.L5_HOLE
-    if client.at_tip and not is_sure:
-        return Turn(what, answer, client._replace(at=At.LIST))
-    return _take_in(rules, what, answer, client)
-
-
-def list_behind(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
-    """See whether an empty slot is the end of the log, and no hole."""
-    following = bucket.slots[client.tip :]
-    first = next((each for each in following if each != ORIGIN), ORIGIN)
-    if first in (ORIGIN, bucket.slot(client.tip + 1)):
-        yield _take_in(rules, At.LIST, "no hole", client._replace(is_searched=True))
-    else:
-        yield Turn(At.LIST, "a hole", fail(rules, client))
 
 
 def _take_in(rules: Protocol, what: str, answer: str, client: Client) -> Turn:

@@ -133,7 +133,7 @@ def _losses(rules: Protocol, world: World) -> Moves:
     if not world.left.losses:
         return
     bucket = world.bucket
-    # A slot that a client knows to be the next, and puts into, cannot be told from a hole.
+    # What goes while a client is just looking, or about to put into it, cannot be told from a tip.
     is_calm = not any(_is_busy(client) for client in world.clients)
     world = world._replace(left=world.left._replace(losses=world.left.losses - 1))
     if rules.has_lost_tip and is_calm:
@@ -153,4 +153,4 @@ def _losses(rules: Protocol, world: World) -> Moves:
 
 
 def _is_busy(client: Client) -> bool:
-    return client.at is not At.MOUNT and bool(client.journal or client.writes)
+    return client.at is not At.MOUNT and (client.at is not At.IDLE or client.writes > 0)

@@ -81,6 +81,7 @@ class At(StrEnum):
     SLOT = "get the next slot"
     HEAD = "get head after slots"
     LIST = "list what follows"
+    GAP = "get head for a gap"
     LOAD = "get the checkpoint"
     PACK = "put packs"
     PUT = "put the entry"
@@ -135,6 +136,8 @@ class Client(NamedTuple):
     then: Then = Then.IDLE
     draft: Intent | None = None
     """The commit that this run is about."""
+    listed: int = 0
+    """How many slots a listing showed behind the last replayed one; 0: none did, or none was."""
     found: tuple[bytes, ...] = ()
     at_tip: bool = False
     outcome: Outcome | None = None

@@ -36,8 +36,12 @@ class Setting:
             self.left.copies > 0,
             self.has_lost_tip,
         )
-        begin = World(self._bucket(history), self._clients(history), self.left)
+        begin = self.begin(history)
         return Search(begin, lambda world: following(rules, world), most_states=most_states).run()
+
+    def begin(self, history: History) -> World:
+        """Return the world before anything has happened."""
+        return World(self._bucket(history), self._clients(history), self.left)
 
     def _bucket(self, history: History) -> Bucket:
         entries: tuple[bytes, ...] = ()
