@@ -209,7 +209,6 @@ class _Mount:
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
             incomplete=gauges.incomplete,
-            incomplete=gauges.incomplete,
         )
 
     def sync(self, upto: int | None) -> SyncReply:
