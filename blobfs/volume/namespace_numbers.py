@@ -52,7 +52,7 @@ class Numbers:
 def last_used(granted: Iterable[GrantedRange], unsaved: Iterable[InodeNo]) -> int | None:
     """Return the highest number that this client ever used; None: it never used one.
 
-    `granted` are its own ranges, `unsaved` the inodes of which it has unsaved rows.
+    `granted` are its own ranges, `unsaved` the inodes that it made and that no commit has yet.
     """
     used = [each.unused - 1 for each in granted if each.unused > each.first]
     used += [number for number in unsaved if number != ROOT_INODE and not is_native(number)]

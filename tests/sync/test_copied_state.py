@@ -25,6 +25,8 @@ from blobfs.volume.client import FILE
 from tests.sync.place import Place, opened_place
 from tests.sync.test_beginning import checkpoint, see
 from tests.sync.test_every_step import CrashPoints, Killed
+from tests.sync.test_meanwhile import Cut
+from tests.volume.power import Disk
 
 LARGE = random.Random(1).randbytes(700 * KIB)
 OTHER = random.Random(2).randbytes(300 * KIB)
@@ -407,3 +409,32 @@ async def test_a_kill_at_each_step(machines: Machines) -> None:
                 await save(place)
             assert await machines.tree() == expected
             await machines.require_whole("left")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["renewal.renumbered", "renewal.renewed"])
+async def test_a_power_cut_between_the_steps(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The new id would be left, with numbers of the old one: nothing could be saved (P2)."""
+    expected = await go_separate_ways(machines)
+    store = copy.deepcopy(machines.store)
+    for seed in range(3):
+        for machine in ("copy", "left"):
+            shutil.rmtree(machines.root / machine, ignore_errors=True)
+        machines.store = copy.deepcopy(store)
+        machines.copy("backup", "copy")
+        here = machines.root / "copy"
+        with monkeypatch.context() as patched:
+            disk = Disk(here / "state" / "journal", patched)
+            cut = Cut(here, machines.root / "left", disk, random.Random(seed))
+            points = CrashPoints(Counter(), {(point, 1): cut.die})
+            with cut.scope:
+                await _renewed(machines, points.pass_by)
+        assert cut.is_dead
+        with monkeypatch.context() as patched:
+            patched.setattr("blobfs.volume.journal.boot_id", lambda: "another run")
+            async with machines.on("left") as place:
+                assert await place.tree() == expected
+                await save(place)
+        assert await machines.tree() == expected

@@ -44,7 +44,7 @@ class _File:
 
 
 class Disk:
-    """The folder of a journal, seen from the disk's side."""
+    """The folder of a journal, seen from the disk's side, which has all that is in it already."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
@@ -55,6 +55,9 @@ class Disk:
         self._name_changes: list[Callable[[dict[str, int]], None]] = []
         self._lock = threading.RLock()
         """Flushes come from worker threads."""
+        for number, path in enumerate(folder.iterdir()):
+            self._files.append(_File(bytearray(path.read_bytes())))
+            self._ids[path.stat().st_ino] = self._names[path.name] = number
         for name in ("pwritev", "fdatasync", "fsync", "ftruncate", "posix_fallocate"):
             monkeypatch.setattr(os, name, self._watched(getattr(os, name), getattr(self, name)))
         for name in ("rename", "replace", "unlink"):
