@@ -14,7 +14,7 @@ from blobfs.formats.head import Head
 from blobfs.formats.keys import log_key
 from blobfs.model.checkpoint_blocks import BlockSizes
 from blobfs.stores.base import Store
-from blobfs.stores.local import LocalStore
+from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpoint_making import CheckpointSizes
 from blobfs.types import ClientId, Seq
@@ -22,11 +22,18 @@ from blobfs.volume.head_change import change_head, find_head
 from blobfs.volume.log import Log
 from blobfs.volume.presence import look
 from blobfs.volume.tree import Tree, open_tree
+from tests.e2e.buckets import Bucket, make_bucket
 from tests.e2e.cli import Home
 
-pytestmark = [pytest.mark.mount]
+pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
 ME = ClientId(b"w" * 16)
+STORES = (
+    "folder",
+    pytest.param("s3", marks=pytest.mark.server),
+    pytest.param("azure", marks=pytest.mark.server),
+)
+
 SIZES = CheckpointSizes(BlockSizes(target_bytes=2000), inline_bytes=500)
 """So that some hundred files take dozens of blocks."""
 
@@ -76,9 +83,20 @@ def seen(root: Path) -> Seen:
     return found
 
 
-async def cut(folder: Path, scratch: Path) -> int:
-    """Write a checkpoint of the volume in `folder`, and remove its log; return how long it was."""
-    env, store = Env(), LocalStore(folder)
+async def cut(bucket: Bucket, scratch: Path) -> int:
+    """Write a checkpoint of the volume, and remove its log; return how long that was."""
+    env = Env()
+    endpoint_url = bucket.options[1] if bucket.options else None
+    opened = await open_store(
+        parse_source(bucket.source), StoreOptions(endpoint_url=endpoint_url), env
+    )
+    try:
+        return await _cut(opened.store, scratch, env)
+    finally:
+        await opened.store.aclose()
+
+
+async def _cut(store: Store, scratch: Path, env: Env) -> int:
     volume = await look(store)
     assert volume is not None
     async with open_tree(scratch, volume.info.id, volume.origin.chain) as tree:
@@ -103,30 +121,34 @@ def _floor_at(head: Head, *, seq: Seq) -> Head:
     return Head(floor=seq, checkpoint=head.checkpoint, owner=head.owner, settings=head.settings)
 
 
-def _home(folder: Path) -> Home:
+def _home(folder: Path, bucket: Bucket) -> Home:
     folder.mkdir()
-    return Home(folder, {})
+    return Home(folder, bucket.variables)
 
 
-def test_a_volume_without_its_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", STORES)
+def test_a_volume_without_its_log(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once the log is cut, a checkpoint is all that a machine has that comes new."""
-    bucket = tmp_path / "bucket"
-    bucket.mkdir()
-    one, two, three = (_home(tmp_path / name) for name in ("one", "two", "three"))
-    source = f"file://{bucket}"
-    with one.mounted(source, mode="--read-write") as root:
+    bucket = make_bucket(kind, tmp_path, request)
+    for name, value in bucket.variables.items():
+        monkeypatch.setenv(name, value)
+    one, two, three = (_home(tmp_path / name, bucket) for name in ("one", "two", "three"))
+    source, options = bucket.source, bucket.options
+    with one.mounted(source, *options, mode="--read-write") as root:
         fill(root, random.Random(1))
         one.run("sync", root)
         expected = seen(root)
     assert trio.run(cut, bucket, tmp_path / "scratch") >= 1
-    with two.mounted(source) as root:
+    with two.mounted(source, *options) as root:
         assert seen(root) == expected
-    with three.mounted(source, mode="--read-write") as root:
+    with three.mounted(source, *options, mode="--read-write") as root:
         change(root)
         three.run("sync", root)
         expected = seen(root)
         assert len(expected) > 200
-    with one.mounted(source) as root:  # whose tree ends where the log was cut
+    with one.mounted(source, *options) as root:  # whose tree ends where the log was cut
         assert seen(root) == expected
-    with two.mounted(source) as root:
+    with two.mounted(source, *options) as root:
         assert seen(root) == expected
