@@ -10,6 +10,7 @@ the socket's place is taken by the connection itself.
 Concurrency: nobody but `greet` serves the session before it returns.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import trio
 
-from blobfs.control.mounts import detach_tool
-from blobfs.errors import LocalFault
+from blobfs.control.mounts import detach, detach_tool
+from blobfs.errors import BlobfsError, LocalFault
 
 _CONNECT_WITHIN_S = 5.0
 _MOST_BYTES = 1 << 17
@@ -41,30 +42,52 @@ def connect(mountpoint: Path, options: Collection[str]) -> int:
     """Mount; return the connection to the kernel, which waits for its greeting to be answered.
 
     Raises:
-        LocalFault: fusermount3 is not there, or refused.
+        LocalFault: fusermount3 is not there, or refused; nothing is mounted.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [detach_tool(), "-o", ",".join(sorted(options)), "--", os.fspath(mountpoint)]
-        environ = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
-        try:
-            done = subprocess.run(
-                command,
-                env=environ,
-                pass_fds=(theirs.fileno(),),
-                capture_output=True,
-                text=True,
-                timeout=_CONNECT_WITHIN_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise LocalFault(f"mounting takes too long. mountpoint={str(mountpoint)!r}") from None
-        if done.returncode:
-            said = " ".join(done.stderr.split())
-            raise LocalFault(f"cannot mount: {said}. mountpoint={str(mountpoint)!r}")
+        refusal = _ask_to_mount(mountpoint, options, theirs.fileno())
+        kernel = _received(ours)
+    if kernel is not None and refusal is None:
+        return kernel
+    if kernel is not None:  # it is mounted, whatever became of fusermount3
+        os.close(kernel)
+        with contextlib.suppress(BlobfsError):
+            detach(os.fspath(mountpoint), lazy=True)
+    why = refusal or "fusermount3 gave no connection"
+    raise LocalFault(f"cannot mount: {why}. mountpoint={str(mountpoint)!r}")
+
+
+def _ask_to_mount(mountpoint: Path, options: Collection[str], answer_to: int) -> str | None:
+    """Run fusermount3; return why it failed, None if it did not."""
+    command = [detach_tool(), "-o", ",".join(sorted(options)), "--", os.fspath(mountpoint)]
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "_FUSE_COMMFD": str(answer_to)},
+            pass_fds=(answer_to,),
+            capture_output=True,
+            text=True,
+            timeout=_CONNECT_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "fusermount3 takes too long"
+    if not done.returncode:
+        return None
+    return " ".join(done.stderr.split()) or f"fusermount3 ended with {done.returncode}"
+
+
+def _received(ours: socket.socket) -> int | None:
+    """Return the descriptor that was sent to us, without waiting for one."""
+    ours.setblocking(False)
+    try:
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    os.set_inheritable(descriptors[0], False)
-    return descriptors[0]
+    except BlockingIOError:
+        return None
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return descriptors[0] if descriptors else None
 
 
 class Connection:

@@ -1,6 +1,6 @@
 """Kernel and libfuse greet each other through us, and agree on what costs half the requests."""
 
-import os
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -89,7 +89,7 @@ async def test_a_directory_unmounted_before_it_is_served(tmp_path: Path) -> None
     with trio.fail_after(10):
         async with (
             opened_core(MemoryStore(), tmp_path, Env(), 60) as core,
-            open_mount(Front(core.vfs, options), mountpoint) as mount,
+            open_mount(Front(core.vfs, options, core.engine.tree.load), mountpoint) as mount,
         ):
             unmount = ["fusermount3", "-u", "-z", str(mountpoint)]
             await trio.to_thread.run_sync(lambda: subprocess.run(unmount, check=True))
@@ -104,13 +104,36 @@ def test_what_fusermount3_says_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_fusermount3_that_hangs_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`blobfs mount` would hang with it."""
-    tool = tmp_path / "fusermount3"
-    tool.write_text("#!/bin/sh\nexec sleep 60\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(greeting, "_CONNECT_WITHIN_S", 0.05)
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(LocalFault, match="takes too long"):
-        connect(tmp_path, {"rw"})
+        connect(tool.parent, {"rw"})
+
+
+def test_a_fusermount3_that_gives_no_connection_is_not_waited_for(tool: Path) -> None:
+    """`blobfs mount` would hang, where a wrapper of it passes nothing on."""
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(LocalFault, match="no connection"):
+        connect(tool.parent, {"rw"})
+
+
+def test_a_fusermount3_that_mounts_and_fails_leaves_nothing_mounted(tool: Path) -> None:
+    """A directory would stay that only says "Transport endpoint is not connected" (P8)."""
+    mountpoint = tool.parent / "mountpoint"
+    mountpoint.mkdir()
+    tool.write_text(f'#!/bin/sh\n"{shutil.which("fusermount3")}" "$@"\nexit 3\n')
+    with pytest.raises(LocalFault, match="ended with 3"):
+        connect(mountpoint, {"rw"})
+    assert find_mount(str(mountpoint)) is None
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where to put what is run as fusermount3."""
+    tool = tmp_path / "fusermount3"
+    tool.touch(mode=0o755)
+    monkeypatch.setattr(greeting, "detach_tool", lambda: str(tool))
+    return tool
