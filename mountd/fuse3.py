@@ -47,6 +47,7 @@ BLOCK_BYTES = 4096
 UNIT_BYTES = 512
 """The unit of `st_blocks` (stat(2))."""
 
+
 class Front(pyfuse3.Operations):
     """The requests of the kernel, each as a call of the core."""
 

@@ -26,7 +26,10 @@ def test_a_range_is_used_to_its_end_and_then_the_next_free_one() -> None:
 
 def test_a_range_that_was_used_up_is_left() -> None:
     """The number behind it may be another client's."""
-    assert Numbers(2 * RANGE_NUMBERS - 1, lambda: 7 * RANGE_NUMBERS, unknown).take() == 7 * RANGE_NUMBERS
+    assert (
+        Numbers(2 * RANGE_NUMBERS - 1, lambda: 7 * RANGE_NUMBERS, unknown).take()
+        == 7 * RANGE_NUMBERS
+    )
 
 
 def test_a_range_not_granted_yet_goes_on_after_a_kill() -> None:
