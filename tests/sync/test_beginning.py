@@ -364,6 +364,55 @@ class TestDamage:
         assert await see(bucket, tmp_path / "three") == expected
 
 
+class Lives:
+    """Machines that work on one volume by turns, each in a directory of its own."""
+
+    def __init__(self, bucket: MemoryStore, folder: Path, chance: random.Random) -> None:
+        self._bucket = bucket
+        self._folder = folder
+        self._chance = chance
+        self._saved: dict[str, bytes] = {}
+        self._unsaved: dict[str, dict[str, bytes]] = {name: {} for name in "abc"}
+
+    async def live(self) -> None:
+        """Let one machine mount, look at everything, change something, and perhaps save it."""
+        name = self._chance.choice("abc")
+        if not self._unsaved[name] and self._chance.random() < 0.3:
+            shutil.rmtree(self._folder / name, ignore_errors=True)  # a new one takes its place
+        store = FaultyStore(self._bucket)
+        if self._chance.random() < 0.3:
+            store.fail("get", Unreachable("now and then"), nth=self._chance.randint(1, 12))
+        try:
+            async with opened_place(store, self._folder / name) as place:
+                store.heal()
+                await self._work(name, place)
+        except* Unreachable:
+            pass  # it could not be mounted
+
+    async def _work(self, name: str, place: Place) -> None:
+        expected = self._saved | self._unsaved[name]
+        found = {path: data for path, data in (await shown(place)).items() if data is not None}
+        assert found == expected
+        for _ in range(self._chance.randint(1, 4)):
+            path, data = f"{name}{self._chance.randrange(9)}", b"%08d" % self._chance.randrange(99)
+            await write(place, path, data)
+            self._unsaved[name][path] = data
+        if self._chance.random() < 0.7:
+            await place.save()
+            self._saved |= self._unsaved[name]
+            self._unsaved[name] = {}
+            if self._chance.random() < 0.5:
+                await checkpoint(self._bucket, place, cut=self._chance.random() < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_machines_that_work_by_turns(tmp_path: Path, bucket: MemoryStore, seed: int) -> None:
+    """Somebody would miss what another saved, or lose what is its own, by when the log was cut."""
+    lives = Lives(bucket, tmp_path, random.Random(seed))
+    for _ in range(10):
+        await lives.live()
+
+
 async def see_first_file(store: Store, folder: Path) -> None:
     """Let a machine know the volume as it is after its first commit."""
     async with opened_place(store, folder) as place:
