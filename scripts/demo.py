@@ -178,12 +178,33 @@ def unmount(stage: Stage) -> None:
         raise DemoFailed("something is left in the directory after `blobfs unmount`")
 
 
+def write(stage: Stage) -> None:
+    """Change something with ordinary programs, and find it again as another machine would."""
+    say(
+        "Mounted for writing, it takes what any program writes: on this machine's disk at once, "
+        "in the bucket moments later. `sync` waits for that."
+    )
+    stage.show("blobfs mount file://$PWD/bucket data")
+    stage.show("mkdir data/notes && cp data/letters/067.txt data/notes/copy.txt")
+    stage.show("mv data/notes/copy.txt data/notes/lighthouse.txt")
+    stage.show("blobfs sync data")
+    stage.show("blobfs log data")
+    stage.show("blobfs unmount data")
+    say("Another machine, which has never seen the bucket, finds the same:")
+    elsewhere = "--state-dir $PWD/far/state --cache-dir $PWD/far/cache"
+    stage.show(f"blobfs mount file://$PWD/bucket data {elsewhere}")
+    stage.show("ls data data/notes")
+    stage.run("cmp data/notes/lighthouse.txt bucket/letters/067.txt")
+    stage.show("blobfs check data")
+    stage.show("blobfs unmount data")
+
+
 def main() -> int:
     """Play all of it; return 1 when something went wrong."""
     try:
         with open_stage() as stage:
             fill(stage.bucket)
-            for act in (mount, use_any_program, read_the_middle, unmount):
+            for act in (mount, use_any_program, read_the_middle, unmount, write):
                 act(stage)
     except (DemoFailed, subprocess.TimeoutExpired) as error:
         print(f"\ndemo failed: {error}", file=sys.stderr)
