@@ -313,9 +313,17 @@ def settings_for(
     """Complete what `choose_settings` returned into the settings of one mount.
 
     `state_id` names the folders of this source below the roots that were chosen.
+
+    Raises:
+        UsageError: one folder is to be both: who clears the cache would lose what is unsaved.
     """
     state_root = chosen.get("state_dir", folders.state_root(environ))
     cache_root = chosen.get("cache_dir", folders.cache_root(environ))
+    if state_root == cache_root:
+        raise UsageError(
+            f"state and cache cannot share a folder. path={str(state_root)!r}",
+            hint="give --state-dir and --cache-dir two folders",
+        )
     placed = {
         "source": source,
         "mountpoint": mountpoint,

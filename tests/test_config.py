@@ -141,6 +141,13 @@ def test_folders_are_those_of_the_source(tmp_path: Path) -> None:
     assert settings.log_path == settings.state_dir / "daemon.log"
 
 
+def test_state_and_cache_need_two_folders(tmp_path: Path) -> None:
+    """Who empties the cache would lose what is not saved yet."""
+    chosen = {"state_dir": tmp_path, "cache_dir": tmp_path}
+    with pytest.raises(UsageError, match="cannot share a folder"):
+        settings_for("s3://b", "id1", PLACE, chosen, {})
+
+
 def test_the_foreground_logs_to_the_terminal() -> None:
     """Whoever debugs in the foreground would look at an empty terminal."""
     assert settings_for("s3://b", "i", PLACE, {}, {}, foreground=True).log_path is None
