@@ -3,9 +3,10 @@
 1. What could not be saved, since another tool was faster, becomes a conflict copy: an ordinary file
    that says in its name who made it, and in an attribute what it is a copy of (C1, C6).
 2. What another tool puts under the key of a file of the volume shows beside it (N4), by a name
-   that follows from its own and its time. So it is the same for everybody, and nothing is noted.
+   that follows from its own and the version. So it is the same for all, and nothing is noted.
 """
 
+import hashlib
 import re
 from datetime import UTC, datetime
 
@@ -36,15 +37,19 @@ def conflict_name(name: bytes, host: str, when_ns: int, mark: str) -> bytes:
     return _cut(stem, MOST_NAME_BYTES - len(middle + suffix)) + middle + suffix
 
 
-def beside_name(name: bytes, mtime_ns: int) -> bytes | None:
-    """Return the name by which another tool's version shows beside `name`; None: too long a one."""
+def beside_name(name: bytes, mtime_ns: int, version: str) -> bytes | None:
+    """Return the name by which another tool's version shows beside `name`; None: too long a one.
+
+    `name (conflict bucket 2026-08-22 141503 3fa2c1).suffix`: no two versions show by one name.
+    """
     stem, suffix = _parts(name)
-    beside = b"%b (conflict %b %b)%b" % (stem, OTHER_TOOL, _told(mtime_ns), suffix)
+    mark = hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:6].encode()
+    beside = b"%b (conflict %b %b %b)%b" % (stem, OTHER_TOOL, _told(mtime_ns), mark, suffix)
     return beside if len(beside) <= MOST_NAME_BYTES else None
 
 
 def original_name(name: bytes) -> bytes | None:
-    """Return what `beside_name` was given, whatever the time; None: this is no such name."""
+    """Return what `beside_name` was given, whatever the version; None: this is no such name."""
     found = _BESIDE.fullmatch(name)
     return None if found is None else found[1] + (found[2] or b"")
 
@@ -62,7 +67,7 @@ def plan_giving_way(place: Place, name: bytes, now_ns: int) -> Change:
 
 
 _BESIDE = re.compile(
-    rb"(.+) \(conflict %b \d{4}-\d\d-\d\d \d{6}\)(\.[^.]*)?" % OTHER_TOOL, re.DOTALL
+    rb"(.+) \(conflict %b \d{4}-\d\d-\d\d \d{6} [0-9a-f]{6}\)(\.[^.]*)?" % OTHER_TOOL, re.DOTALL
 )
 
 

@@ -109,6 +109,8 @@ class FolderReader:
     def _rewind(self) -> None:
         self._unsaved = self._layers.unsaved_names(self.inode)
         self._shown: list[bytes] = []
+        # Names of the volume that were gone when their turn came: an object may show instead.
+        self._gone: set[bytes] = set()
         self._has_more = True
         # Where each page begins, as the number of entries before it.
         self._starts = [0]
@@ -138,7 +140,10 @@ class FolderReader:
     def _volume_entries(self, start: int, stop: int) -> Iterator[Listed]:
         for position in range(start, stop):
             name = self._shown[position]
-            if (node := self._finder.node_of_name(self.inode, name)) is not None:
+            node = self._finder.node_of_name(self.inode, name)
+            if node is None:
+                self._gone.add(name)
+            else:
                 yield Listed(name, node, position + 1, self._believed_until_s(name))
 
     async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
@@ -186,7 +191,8 @@ class FolderReader:
 
     def _was_shown(self, name: bytes) -> bool:
         place = bisect_left(self._shown, name)
-        return place < len(self._shown) and self._shown[place] == name
+        is_known = place < len(self._shown) and self._shown[place] == name
+        return is_known and name not in self._gone
 
 
 def _as_far_as_loaded(entries: Iterator[Listed]) -> Iterator[Listed]:

@@ -257,7 +257,7 @@ class Names:
             return None
         found, bound = object_of(prefix, entry), self._layers.bound(dirent.inode)
         is_known = self._layers.hides(found) or is_same_version(dirent.shadows, found.version)
-        name = beside_name(entry.name, entry.mtime_ns)
+        name = beside_name(entry.name, entry.mtime_ns, found.version)
         if is_known or name is None or (bound is not None and bound.key == found.key):
             return None
         key = content_of(prefix, entry).key

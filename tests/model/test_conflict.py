@@ -66,22 +66,24 @@ def test_a_file_gives_way_in_its_directory() -> None:
 @pytest.mark.parametrize(
     ("name", "beside"),
     [
-        (b"a.txt", b"a (conflict bucket 2026-08-22 140503).txt"),
-        (b"a", b"a (conflict bucket 2026-08-22 140503)"),
-        (b".a", b".a (conflict bucket 2026-08-22 140503)"),
-        (b"a\n.b", b"a\n (conflict bucket 2026-08-22 140503).b"),
-        (b"a." + b"x" * 40, b"a." + b"x" * 40 + b" (conflict bucket 2026-08-22 140503)"),
+        (b"a.txt", b"a (conflict bucket 2026-08-22 140503 ba7816).txt"),
+        (b"a", b"a (conflict bucket 2026-08-22 140503 ba7816)"),
+        (b".a", b".a (conflict bucket 2026-08-22 140503 ba7816)"),
+        (b"a\n.b", b"a\n (conflict bucket 2026-08-22 140503 ba7816).b"),
+        (b"a." + b"x" * 40, b"a." + b"x" * 40 + b" (conflict bucket 2026-08-22 140503 ba7816)"),
         (b"x" * 250, None),
     ],
 )
 def test_what_shows_beside_a_file_can_be_asked_for(name: bytes, beside: bytes | None) -> None:
     """A listing would show a name that nobody can open."""
-    assert beside_name(name, WHEN_NS) == beside
+    assert beside_name(name, WHEN_NS, "abc") == beside
     if beside is not None:
         assert original_name(beside) == name
 
 
-@pytest.mark.parametrize("name", [b"a", b"a (conflict shop 2026-08-22 140503 7)", b" (conflict)"])
+@pytest.mark.parametrize(
+    "name", [b"a", b"a (conflict shop 2026-08-22 140503 ba7816)", b" (conflict)"]
+)
 def test_other_names_are_names(name: bytes) -> None:
     """Files would be looked for that nobody asked for."""
     assert original_name(name) is None

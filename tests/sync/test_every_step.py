@@ -58,7 +58,25 @@ def folder(*path: bytes) -> Do:
     return Do("make", (path, stat.S_IFDIR, 0o750))
 
 
+OBJECTS = {"kept": b"kept", "gone": b"gone", "moved": SMALL, "changed": LARGE[: 280 * KIB]}
+"""What another tool has put into the bucket, by key; in the root, since nobody knows the times of
+directories that objects make up."""
+
+OBJECTS_NS = Moment.now_ns - 10**9
+
+
+async def furnished() -> MemoryStore:
+    """Return a bucket that holds no volume yet, but the objects."""
+    store = MemoryStore(env=Env(now_ns=lambda: OBJECTS_NS))
+    for key, data in OBJECTS.items():
+        await store.put(key, data)
+    return store
+
+
 STORY = [
+    Do("unlink", ((b"gone",),)),
+    Do("chmod", ((b"kept",), 0o600)),
+    Do("write", ((b"changed",), 1000, b"here")),
     folder(b"d"),
     folder(b"d", b"deep"),
     folder(b"empty"),
@@ -89,6 +107,8 @@ STORY = [
     Do("removexattr", ((b"tiny",), b"user.a")),
     Do("unlink", ((b"pipe",),)),
     Do("rename", ((b"tiny",), (b"symlink",), EXCHANGE)),
+    Do("rename", ((b"moved",), (b"d", b"moved"))),
+    Do("link", ((b"kept",), (b"d", b"kept"))),
     SAVE,
 ]
 
@@ -97,8 +117,10 @@ class Expected:
     """What programs should see after each operation."""
 
     def __init__(self, story: list[Do]) -> None:
-        self.after: list[Seen] = [{}]
         program = OracleProgram()
+        for key, data in OBJECTS.items():
+            program.oracle.add_native((key.encode(),), data, mtime_ns=OBJECTS_NS)
+        self.after: list[Seen] = [program.seen()]
         for number, operation in enumerate(story, 1):
             program.oracle.now_ns = now_ns(number)
             if operation != SAVE:
@@ -297,7 +319,7 @@ async def test_each_request_goes_wrong_once(
 ) -> None:
     """A bad moment of the network would lose a file, or save it as it never was (P1, P3)."""
     for nth in count(1):
-        inner = MemoryStore()
+        inner = await furnished()
         store = FaultyStore(inner)
         fault(store, nth)
         where = quick_path / str(nth)
@@ -419,7 +441,7 @@ async def require_kept(store: MemoryStore, left: Path, done: int) -> None:
 async def test_a_kill_at_each_request(quick_path: Path, happens: bool) -> None:
     """Whoever is killed while a request is under way would lose it, or do it twice (P1, L2)."""
     for nth in count(1):
-        inner, where = MemoryStore(), quick_path / str(nth)
+        inner, where = await furnished(), quick_path / str(nth)
         killed = Killed(where / "here", where / "left")
         store = Doomed(inner, killed.die, nth, happens=happens)
         telling = Telling(store, where / "here", killed=killed)
@@ -436,11 +458,11 @@ async def test_a_kill_at_each_crash_point(quick_path: Path) -> None:
     """Whoever is killed between two steps would lose what these steps are about (P1, L2, L6)."""
     passed: Counter[str] = Counter()
     points = CrashPoints(passed)
-    await Telling(MemoryStore(), quick_path / "whole", points.pass_by, waits=True).tell()
+    await Telling(await furnished(), quick_path / "whole", points.pass_by, waits=True).tell()
     assert passed.keys() >= POINTS
     for point, times in passed.items():
         for nth in sorted({1, times} | set(CHANCE.sample(range(1, times + 1), min(times, 4)))):
-            inner, where = MemoryStore(), quick_path / f"{point}-{nth}"
+            inner, where = await furnished(), quick_path / f"{point}-{nth}"
             killed = Killed(where / "here", where / "left")
             points = CrashPoints(Counter(), {(point, nth): killed.die})
             store = Halting(inner, killed)

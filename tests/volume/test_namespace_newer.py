@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from blobfs.errors import Unreachable
+from blobfs.formats.version import spell_version
 from blobfs.model.conflict import beside_name
 from blobfs.model.nodes import Node
 from blobfs.model.tree_rules_attributes import Wanted, row_after_write
@@ -27,7 +28,9 @@ async def put(world: World, key: str, data: bytes) -> bytes:
     await world.store.put(key, data)
     prefix, slash, name = key.rpartition("/")
     world.native.forget(prefix + slash, name.encode())
-    beside = beside_name(name.encode(), (await world.store.head(key)).mtime_ns)
+    info = await world.store.head(key)
+    version = spell_version(info.etag, info.size_bytes, info.mtime_ns)
+    beside = beside_name(name.encode(), info.mtime_ns, version)
     assert beside is not None
     return beside
 
@@ -196,3 +199,14 @@ async def test_nothing_is_taken_for_a_version_that_was_removed_here(world: World
     await world.make(ONE)
     await world.commit()
     assert await world.listed((b"a",)) == [b"1"]
+
+
+async def test_what_stood_behind_a_removed_file_has_the_name_at_once(world: World) -> None:
+    """Until the removal is saved, neither would show in a listing."""
+    await written(world, *ONE)
+    await world.commit()
+    await put(world, "a/1", b"theirs")
+    gone = await world.namespace.unlink(*await world.at(ONE))
+    world.namespace.drop(gone.inode)
+    assert await world.listed((b"a",)) == [b"1"]
+    assert await content(world, await world.find(ONE)) == b"theirs"

@@ -128,7 +128,7 @@ class World:
         content = bytearray(row.size_bytes)
         committed = self.tree.inode(inode) or self.removed.get(inode)
         held = row.bound if committed is None else committed.content
-        if held is not None:
+        if held is not None and row.base_limit_bytes:
             base = (await self._held_by(held))[: row.base_limit_bytes]
             content[: len(base)] = base
         for piece in self.unsaved.spans(inode):
