@@ -163,6 +163,15 @@ class Database:
         """
         return View(self._env, self._tables)
 
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return one value, the fastest way. Raises: as `read`."""
+        try:
+            with self._env.begin() as txn:
+                value: bytes | None = txn.get(key, db=self._tables[table])
+                return value
+        except lmdb.Error as error:
+            raise _translated(error) from error
+
     async def write(self, change: Callable[[Writer], T]) -> T:
         """Run `change` inside a transaction; return what it returned, once committed.
 

@@ -77,8 +77,7 @@ class TreeReading:
         Raises:
             NotLoaded: load it first, as from all methods below that return rows.
         """
-        with self._database.read() as reader:
-            row = self._rows(reader).get("inodes", number_key(inode))
+        row = self._row("inodes", number_key(inode))
         if row is None:
             return None
         return decode_inode(row) if len(row) < LONG_ROW_BYTES else self._decode_long(inode, row)
@@ -98,8 +97,7 @@ class TreeReading:
         """Return what the name leads to, None where the volume says nothing of it."""
         if parent == HIDDEN_FOLDER:
             return None  # `hides` tells
-        with self._database.read() as reader:
-            row = self._rows(reader).get("dirents", dirent_key(parent, name))
+        row = self._row("dirents", dirent_key(parent, name))
         return None if row is None else decode_dirent(row)
 
     def dirents(
@@ -116,8 +114,7 @@ class TreeReading:
 
     def hides(self, key: bytes, version: str) -> bool:
         """Return whether this version of a native object does not show under its key (N1)."""
-        with self._database.read() as reader:
-            return self._rows(reader).get("hidden", hidden_key(key, version)) is not None
+        return self._row("hidden", hidden_key(key, version)) is not None
 
     def hides_below(self, prefix: bytes) -> bool:
         """Return whether that may be so of objects whose keys begin with `prefix`.
@@ -137,8 +134,7 @@ class TreeReading:
 
     def chunk(self, chunk: ChunkId) -> Extent | None:
         """Return where the volume has this chunk already, None where it is not known to."""
-        with self._database.read() as reader:
-            row = reader.get("chunks", chunk)
+        row = self._database.get("chunks", chunk)
         if row is None:
             return None
         place = decode_place(row)
@@ -146,16 +142,14 @@ class TreeReading:
 
     def pack_last_seq(self, pack: PackName) -> Seq | None:
         """Return the last entry that refers to the pack, None where none does."""
-        with self._database.read() as reader:
-            row = self._rows(reader).get("packs", pack)
+        row = self._row("packs", pack)
         return None if row is None else decode_seq(row)
 
     # -- clients and numbers ---------------------------------------------------------
 
     def client(self, client: ClientId) -> ClientState | None:
         """Return the last commit of a client, None where it has none (L3, L6)."""
-        with self._database.read() as reader:
-            row = self._rows(reader).get("clients", client)
+        row = self._row("clients", client)
         return None if row is None else decode_client(row)
 
     def granted(self, client: ClientId) -> list[GrantedRange]:
@@ -181,6 +175,13 @@ class TreeReading:
                 if block is not None:
                     found[block.key] = block
         return list(found.values())
+
+    def _row(self, table: str, key: bytes) -> bytes | None:
+        row = self._database.get(table, key)
+        if row is not None or self._is_whole:
+            return row
+        with self._database.read() as reader:
+            return LazyRows(reader).get(table, key)
 
     def _rows(self, reader: Reader) -> Rows:
         return reader if self._is_whole else LazyRows(reader)
