@@ -104,6 +104,7 @@ STEPS: dict[At, StepOf] = {
     At.PEEK: committing.peek,
     At.VERIFY: committing.verify,
     At.SETTLE: committing.settle,
+    At.RENUMBER: committing.renumber,
     At.RENEW: committing.renew,
     At.STOPPED: _stopped,
 }

@@ -216,16 +216,28 @@ def settle(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns
     assert under_way is not None
     assert outcome is not None
     broken = _what_is_wrong(under_way, outcome, bucket)
-    journal = client.journal
-    if outcome is Outcome.LANDED:
-        journal = _left_in_journal(rules, client, under_way)
+    journal = _journal_after(rules, client, under_way, outcome)
     settled = client._replace(intent=None, journal=journal, outcome=None)
     turn = after_batch(rules, At.SETTLE, outcome.name.lower(), settled)
     yield turn._replace(broken=broken or turn.broken)
 
 
-def _what_is_wrong(intent: Intent, outcome: Outcome | None, bucket: Bucket) -> str:
+def _journal_after(
+    rules: Protocol, client: Client, under_way: Intent, outcome: Outcome
+) -> tuple[Unsaved, ...]:
+    journal, ops = client.journal, under_way.ops
+    if outcome is Outcome.LANDED and rules.without is not Without.L6_FORGET:
+        return tuple(each for each in journal if each.op not in ops)
+    if outcome is not Outcome.UNKNOWN:
+        return journal
+    # Lost would be worse than twice: what a copy cannot know is done again, as one of its own.
+    return tuple(each._replace(op=f"{each.op}~") if each.op in ops else each for each in journal)
+
+
+def _what_is_wrong(intent: Intent, outcome: Outcome, bucket: Bucket) -> str:
     """Compare what a client believes of its commit with what is so."""
+    if outcome is Outcome.UNKNOWN:
+        return ""
     is_there = intent.entry in bucket.canon
     if outcome is Outcome.LANDED and not is_there:
         return "what never landed was taken for saved: it is lost"
@@ -234,36 +246,28 @@ def _what_is_wrong(intent: Intent, outcome: Outcome | None, bucket: Bucket) -> s
     return ""
 
 
-def _left_in_journal(rules: Protocol, client: Client, landed: Intent) -> tuple[Unsaved, ...]:
-    if rules.without is Without.L6_FORGET:
-        return client.journal
-    return tuple(each for each in client.journal if each.op not in landed.ops)
+def renumber(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
+    """Give new numbers to what is unsaved here, because this state folder is a copy (L6, M1)."""
+    id, journal = _next_id(client), client.journal
+    if rules.without is not Without.L6_NUMBERS:
+        journal = tuple(each._replace(number=(id, nth)) for nth, each in enumerate(journal, 1))
+    after = client._replace(at=At.RENEW, journal=journal)
+    if rules.without is Without.L6_FIRST:
+        after = catch_up(rules, after, client.then)
+    broken = "" if rules.has_copies else "a client took itself for a copy, and there is none"
+    yield Turn(At.RENUMBER, "", after, broken=broken)
 
 
 def renew(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
-    """Become another client, because this state folder is a copy (L6)."""
-    broken = "" if rules.has_copies else "a client took itself for a copy, and there is none"
-    if client.intent is not None and client.outcome is not Outcome.UNKNOWN:
-        broken = broken or _what_is_wrong(client.intent, client.outcome, bucket)
-    id = f"{client.machine}:{int(client.id.rpartition(':')[2]) + 1}"
-    journal = _journal_of_a_copy(rules, client)
-    if rules.without is not Without.L6_NUMBERS:
-        journal = tuple(each._replace(number=(id, nth)) for nth, each in enumerate(journal, 1))
-    renewed = client._replace(
-        id=id, counter=0, hash=ORIGIN, journal=journal, intent=None, draft=None
-    )
-    yield Turn(At.RENEW, "", catch_up(rules, renewed, client.then), broken=broken, about=id)
+    """Become another client; who is killed before is found to be a copy again."""
+    id = _next_id(client)
+    renewed = client._replace(id=id, counter=0, hash=ORIGIN, draft=None)
+    if rules.without is Without.L6_FIRST:
+        renewed = renewed._replace(at=At.RENUMBER)
+    else:
+        renewed = catch_up(rules, renewed, client.then)
+    yield Turn(At.RENEW, "", renewed, about=id)
 
 
-def _journal_of_a_copy(rules: Protocol, client: Client) -> tuple[Unsaved, ...]:
-    """Return what is unsaved of a client whose id somebody else has, too."""
-    intent = client.intent
-    if intent is None or client.outcome is Outcome.TAKEN:
-        return client.journal
-    if client.outcome is Outcome.LANDED:
-        return _left_in_journal(rules, client, intent)
-    # Lost would be worse than twice: it is done again, as an operation of its own.
-    return tuple(
-        each._replace(op=f"{each.op}~") if each.op in intent.ops else each
-        for each in client.journal
-    )
+def _next_id(client: Client) -> str:
+    return f"{client.machine}:{int(client.id.rpartition(':')[2]) + 1}"

@@ -116,10 +116,27 @@ def _take_in(rules: Protocol, what: str, answer: str, client: Client) -> Turn:
         return go_on(rules, what, answer, client)
     if rules.without is not Without.L4_CHAIN and not _follows(rules, client):
         return Turn(what, answer + ", a fork", client._replace(at=At.STOPPED))
-    if any(_author(rules, client, hash) is Author.COPY for hash in client.found):
-        outcome = _own_outcome(rules, client, client.intent)
-        return Turn(what, answer + ", a copy", client._replace(at=At.RENEW, outcome=outcome))
+    authors = [_author(rules, client, hash) for hash in client.found]
+    if Author.COPY in authors:
+        return Turn(what, answer + ", a copy", _up_to_a_copy(rules, client, authors))
     return Turn(what, answer, client._replace(at=At.REPLAY))
+
+
+def _up_to_a_copy(rules: Protocol, client: Client, authors: list[Author]) -> Client:
+    """Replay what comes before the entry of a copy, end what is under way, become another."""
+    upto = authors.index(Author.COPY)
+    if upto:
+        return client._replace(at=At.REPLAY, found=client.found[:upto], at_tip=False)
+    client = client._replace(found=client.found[:1])
+    outcome = _own_outcome(rules, client, client.intent)
+    return _becoming_another(rules, client, outcome)
+
+
+def _becoming_another(rules: Protocol, client: Client, outcome: Outcome | None) -> Client:
+    client = client._replace(found=(), at_tip=False, outcome=outcome)
+    if client.intent is not None:
+        return client._replace(at=At.SETTLE)
+    return client._replace(at=At.RENEW if rules.without is Without.L6_FIRST else At.RENUMBER)
 
 
 def _follows(rules: Protocol, client: Client) -> bool:
@@ -205,7 +222,7 @@ def load(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
         yield Turn(At.LOAD, "of another log", client._replace(at=At.STOPPED))
     elif _shows_a_copy(rules, client, wanted):
         outcome = _outcome_beside_a_copy(rules, client, wanted)
-        yield Turn(At.LOAD, "a copy", client._replace(at=At.RENEW, found=(), outcome=outcome))
+        yield Turn(At.LOAD, "a copy", _becoming_another(rules, client, outcome))
     else:
         yield Turn(At.LOAD, "there", client._replace(at=At.ADOPT))
 
@@ -220,6 +237,8 @@ def _is_contradicted(rules: Protocol, bucket: Bucket, hash: bytes) -> bool:
 
 def _shows_a_copy(rules: Protocol, client: Client, hash: bytes) -> bool:
     last = rules.history.replayed(hash).clients.get(client.id)
+    if has_recorded(rules, hash, client):
+        return False
     is_copy = last is not None and author_of(last, client.last) is Author.COPY
     return is_copy and rules.without is not Without.L6_COPY
 
@@ -231,8 +250,6 @@ def _outcome_beside_a_copy(rules: Protocol, client: Client, hash: bytes) -> Outc
     """
     if client.intent is None:
         return None
-    if has_recorded(rules, hash, client):
-        return Outcome.LANDED
     last = rules.history.replayed(hash).clients[client.id]
     return Outcome.UNKNOWN if last.counter > client.intent.counter else Outcome.TAKEN
 

@@ -39,6 +39,7 @@ class Without(StrEnum):
     L6_ORDER = "L6: an own entry that a killed run replayed is looked for after later entries"
     L6_BASE = "L6: an own entry is not the new base of what follows it"
     L6_COPY = "L6: an entry of mine that I did not write is somebody else's"
+    L6_FIRST = "L6: a copy takes its new id before new numbers"
     L6_NUMBERS = "L6: a copy that takes a new id keeps the numbers of the old one"
 
     @property

@@ -50,6 +50,7 @@ FOUND_IN = {
     Without.L6_ORDER: SHARED,
     Without.L6_BASE: SHARED,
     Without.L6_COPY: COPIED,
+    Without.L6_FIRST: COPIED,
     Without.L6_NUMBERS: COPIED,
 }
 

@@ -91,6 +91,7 @@ class At(StrEnum):
     REPLAY = "replay"
     ADOPT = "begin from the checkpoint"
     SETTLE = "end the commit under way"
+    RENUMBER = "take new numbers"
     RENEW = "take a new id"
     SPELL = "spell an entry"
     NOTE = "note the intent"
@@ -98,7 +99,18 @@ class At(StrEnum):
     STOPPED = "stopped"
 
 
-ALONE = frozenset((At.REPLAY, At.ADOPT, At.SETTLE, At.RENEW, At.SPELL, At.NOTE, At.SIGN))
+ALONE = frozenset(
+    (
+        At.REPLAY,
+        At.ADOPT,
+        At.SETTLE,
+        At.RENUMBER,
+        At.RENEW,
+        At.SPELL,
+        At.NOTE,
+        At.SIGN,
+    )
+)
 """Steps that touch nothing but the client's own disk."""
 
 
