@@ -13,7 +13,8 @@ Concurrency: `take` is the only place that waits, first come, first served.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +51,7 @@ class MemoryBudget:
         self._resting = resting
         self.busy_bytes = 0
         self.idle_bytes = 0
+        self._lent_bytes = 0
         self._shed = shed
         self._waiters: deque[tuple[int, trio.Event]] = deque()
 
@@ -72,8 +74,8 @@ class MemoryBudget:
     async def take(self, count: int) -> None:
         """Make `count` bytes busy, as soon as they are there.
 
-        More than the whole budget is granted when nothing else is busy: better over the
-        limit for a moment than stuck for ever.
+        More than there is, is granted when nothing else is busy that ends by itself: better over
+        the limit for a moment than stuck for ever.
         """
         if not self._waiters and self._fits(count):
             self._grant(count)
@@ -89,6 +91,21 @@ class MemoryBudget:
                 self._waiters.remove(turn)
                 self._wake()
             raise
+
+    @asynccontextmanager
+    async def lent(self, count: int) -> AsyncIterator[None]:
+        """Make `count` bytes busy for work that goes on by what others take meanwhile.
+
+        All that is lent at a time has to fit into the budget: it never waits for itself.
+        """
+        await self.take(count)
+        self._lent_bytes += count
+        self._wake()
+        try:
+            yield
+        finally:
+            self._lent_bytes -= count
+            self.give_back(count)
 
     def give_back(self, count: int) -> None:
         """`count` busy bytes are gone."""
@@ -107,7 +124,7 @@ class MemoryBudget:
         self.idle_bytes -= count
 
     def _fits(self, count: int) -> bool:
-        return self.busy_bytes + count <= self.limit_bytes or not self.busy_bytes
+        return self.busy_bytes + count <= self.limit_bytes or self.busy_bytes <= self._lent_bytes
 
     def _grant(self, count: int) -> None:
         self.busy_bytes += count

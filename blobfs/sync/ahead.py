@@ -30,7 +30,8 @@ from blobfs.volume.unsaved import Unsaved
 WORTH_IT_BYTES = 16 * MIB
 """Less than fills a pack waits for the end of the file. As much is staged at a time."""
 MOST_AT_ONCE = 4
-"""Packs on their way: with what each holds twice, half of the default memory budget."""
+"""Packs on their way: with what each holds twice, half of the default memory budget. Of a smaller
+one they take no more, so that a round never waits for memory that they wait for, too."""
 LOOK_AGAIN_S = 0.05
 PAUSE_S = 5.0
 
@@ -71,7 +72,8 @@ class Ahead:
         self._files: dict[InodeNo, _File] = {}
         self._held: frozenset[InodeNo] = frozenset()
         """Files that a round takes along now: what comes of them meanwhile waits for the next."""
-        self._slots = trio.Semaphore(MOST_AT_ONCE)
+        self._slots = trio.Semaphore(min(MOST_AT_ONCE, stager.side_by_side(WORTH_IT_BYTES)))
+        """None with the least memory, where nothing is staged ahead."""
         self._ended = trio.Event()
         self._has_failed = False
 

@@ -126,6 +126,19 @@ class Stager:
         wanted = [(InodeNo(n), ByteRange(0, len(each))) for n, each in enumerate(data)]
         return await self._chunks(wanted, read)
 
+    def side_by_side(self, length_bytes: int) -> int:
+        """Return how many stagings of so many bytes half of the memory budget holds."""
+        return self._budget.limit_bytes // 2 // self._share_bytes(length_bytes)
+
+    def _share_bytes(self, length_bytes: int) -> int:
+        """Return what a staging of so many bytes takes of the memory budget."""
+        room_bytes = self._room_bytes()
+        return min(room_bytes + min(PACK_BYTES, room_bytes // 5), 2 * length_bytes)
+
+    def _room_bytes(self) -> int:
+        share_bytes = self._budget.limit_bytes // ROOM_SHARE
+        return max(LEAST_ROOM_BYTES, min(MOST_ROOM_BYTES, share_bytes))
+
     async def _lists(
         self, sizes: Mapping[InodeNo, int], whole: Mapping[InodeNo, tuple[Extent, ...]]
     ) -> dict[InodeNo, ExtentList]:
@@ -147,16 +160,11 @@ class Stager:
         """Save each of `wanted` as a chunk or a hole, in this order."""
         if not wanted:
             return []
-        room_bytes = min(MOST_ROOM_BYTES, self._budget.limit_bytes // ROOM_SHARE)
-        room_bytes = max(room_bytes, LEAST_ROOM_BYTES)
+        room_bytes = self._room_bytes()
         pack_bytes = min(PACK_BYTES, room_bytes // 5)
-        share = min(room_bytes + pack_bytes, 2 * sum(len(span) for _, span in wanted))
-        await self._budget.take(share)
-        try:
+        async with self._budget.lent(self._share_bytes(sum(len(span) for _, span in wanted))):
             batches = list(batches_of(wanted, min(BATCH_BYTES, pack_bytes)))
             await self._run(batches, read, Room(room_bytes), pack_bytes)
-        finally:
-            self._budget.give_back(share)
         return [_extent(slot) for batch in batches for slot in batch.slots]
 
     async def _run(

@@ -96,6 +96,20 @@ async def test_oversized_demand_is_served_alone(autojump_clock: trio.testing.Moc
     assert budget.used_bytes == 0
 
 
+async def test_what_is_lent_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    """Saving would wait for memory that it holds itself, and nothing be saved any more."""
+    budget = MemoryBudget(10, lambda _: None)
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery, budget.lent(8):
+            await budget.take(4)
+            nursery.start_soon(budget.take, 4)
+            await trio.testing.wait_all_tasks_blocked()
+            assert budget.busy_bytes == 12
+            budget.give_back(4)
+    budget.give_back(4)
+    assert budget.used_bytes == 0
+
+
 async def test_cancelled_waiter_lets_others_pass(autojump_clock: trio.testing.MockClock) -> None:
     """Users would hang behind a read that was interrupted."""
     budget = MemoryBudget(100, lambda _: None)

@@ -146,6 +146,7 @@ async def opened_place(
     read_write: bool = False,
     single_writer: bool = False,
     cache: str = "cache",
+    memory_bytes: int = 64 * MIB,
 ) -> AsyncIterator[Place]:
     """Open the volume in `store`, with its state below `folder`.
 
@@ -165,7 +166,7 @@ async def opened_place(
     async with (
         open_native(breaker, state, ttl_s=60, env=env) as native,
         open_reading(
-            breaker, folder / cache, limit_bytes=GIB, memory_bytes=64 * MIB, env=env
+            breaker, folder / cache, limit_bytes=GIB, memory_bytes=memory_bytes, env=env
         ) as reading,
         open_engine(Bucket(store, store, ""), reading, options, env) as engine,
     ):

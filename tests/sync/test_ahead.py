@@ -9,21 +9,27 @@ from pathlib import Path
 import pytest
 import trio
 
+from blobfs.cache.memory import MemoryBudget
+from blobfs.env import Env
 from blobfs.formats.rows import Extent
 from blobfs.model.chunking import Placed
 from blobfs.model.spans import SpanMap, Written
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync import ahead
 from blobfs.sync.ahead import Ahead
+from blobfs.sync.stage import Stager
 from blobfs.types import KIB, MIB, ChunkId, InodeNo, Serial
 from tests.contracts.core_files import CoreFiles
 from tests.contracts.files import Handle
 from tests.core import Core, opened_core
 from tests.sync.both import Moment
+from tests.sync.place import opened_place
 from tests.sync.test_every_step import require_whole, save
 
 CREATE = os.O_RDWR | os.O_CREAT
 MOST_BYTES = 3 * MIB
+LEAST_BYTES = 16 * MIB
+"""Of `--memory`."""
 
 
 @pytest.fixture
@@ -101,9 +107,26 @@ def opened(
     return opened_core(store, folder, env, 60, read_only=False, settle_s=3600)
 
 
+async def test_the_least_memory(quick_path: Path) -> None:
+    """Nothing would be saved any more: a round that reads what a file was changed from would wait
+    for memory that it holds itself, or that other uploads wait for before it."""
+    store, data = MemoryStore(), random.Random(7).randbytes(12 * MIB)
+    async with opened_place(store, quick_path, memory_bytes=LEAST_BYTES) as place:
+        await place.write("changed", data)
+        await place.save()
+    async with opened_place(store, quick_path, memory_bytes=LEAST_BYTES, cache="no") as place:
+        for start in range(0, len(data), 256 * KIB):
+            await place.write("changed", b"new", start)
+        large = await place.write("large", data[::-1] + data)
+        place.engine.settling.opened(large)  # it is still being written
+        with trio.fail_after(60):
+            await place.save()
+
+
 def test_what_was_staged_later_is_of_another_moment() -> None:
     """A database copied by a commit would hold pages from behind the moment of the copy."""
-    staging = Ahead(None, None, None, None, None, None)  # type: ignore[arg-type]
+    stager = Stager(MemoryStore(), Env(), MemoryBudget(64 * MIB, lambda _: None), None)  # type: ignore[arg-type]
+    staging = Ahead(None, None, None, stager, None, None)  # type: ignore[arg-type]
     inode, placed = InodeNo(7), Placed(0, Extent(256 * KIB, ChunkId(bytes(32))))
     staging._files[inode] = ahead._File(placed=[(placed, Serial(9))])
     spans = SpanMap()
