@@ -87,7 +87,7 @@ class Inline(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     data: bytes
 
 
-class Extents(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Extents(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """The extents of a file, in order; their lengths sum up to its size."""
 
     extents: tuple[Extent, ...]
@@ -131,7 +131,9 @@ FileContent = Inline | Extents | ExtentList | Native
 EMPTY = Inline(b"")
 
 
-class InodeRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class InodeRow(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
     """An inode as the log made it. Times are ns since the epoch."""
 
     kind: Kind
