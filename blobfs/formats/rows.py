@@ -131,9 +131,7 @@ FileContent = Inline | Extents | ExtentList | Native
 EMPTY = Inline(b"")
 
 
-class InodeRow(
-    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
-):
+class InodeRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """An inode as the log made it. Times are ns since the epoch."""
 
     kind: Kind
