@@ -64,6 +64,8 @@ def is_contested(before: object, now: InodeRow | DirentRow | None, own_seq: Seq)
     """
     if now is None:
         return before is not None
+    if before is None and isinstance(now, InodeRow) and now.prefix is not None:
+        return False  # both adopted the root, or a directory of native objects: it is the same
     return now.seq > own_seq and _essence(now) != _essence(before)
 
 

@@ -17,7 +17,7 @@ from blobfs.formats.head import Head
 from blobfs.formats.rows import DirentRow, InodeRow, Kind
 from blobfs.formats.tables import Table, hidden_key
 from blobfs.model.beginning import Beginning, Here, beginning, is_contested
-from blobfs.model.changes import HIDDEN_FOLDER, hidden_by
+from blobfs.model.changes import HIDDEN_FOLDER, LocalDirent, hidden_by
 from blobfs.model.commit_outcome import Author
 from blobfs.stores.base import Store
 from blobfs.types import ROOT_INODE, InodeNo, Seq
@@ -189,9 +189,11 @@ class Beginner:
         for inode in self._unsaved.inode_states:
             if is_contested(self._tree.inode(inode), prepared.inode(inode), own_seq):
                 raise _contested(f"inode={inode}", prepared)
-        for parent, name in self._unsaved.dirent_states:
+        for (parent, name), state in self._unsaved.dirent_states.items():
             before, now = self._tree.dirent(parent, name), prepared.dirent(parent, name)
-            if is_contested(before, now, own_seq):
+            mine = state.value if isinstance(state.value, LocalDirent) else None
+            is_same = mine is not None and now is not None and mine.inode == now.inode
+            if not is_same and is_contested(before, now, own_seq):
                 raise _contested(f"name={name!r}", prepared)
 
     def _own_seq(self, prepared: Prepared) -> Seq:

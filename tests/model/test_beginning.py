@@ -71,6 +71,13 @@ class TestContested:
         """An edit of a file that somebody removed must not vanish with it."""
         assert is_contested(FILE, None, Seq(100))
 
+    def test_what_both_adopted_is_not(self) -> None:
+        """Whoever made files before the first commit of a volume would never save them."""
+        root = InodeRow(Kind.FOLDER, 0o755, 1, 1, 5, 5, 1, prefix="", seq=Seq(7))
+        assert not is_contested(None, root, Seq(0))
+        assert is_contested(None, FILE, Seq(0))
+        assert is_contested(root, row_with(root, mode=0o700, seq=Seq(9)), Seq(0))
+
     def test_names(self) -> None:
         """The one who came first would lose the name."""
         name = DirentRow(InodeNo(5), Kind.FILE, Seq(3))

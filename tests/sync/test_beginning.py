@@ -218,6 +218,24 @@ class TestAMachineThatSlept:
             await place.save()
         assert await see(bucket, tmp_path / "two") == expected
 
+    async def test_what_was_made_before_the_first_commit(
+        self, tmp_path: Path, bucket: MemoryStore
+    ) -> None:
+        """Both made the root, and the one that slept would never save what it made in it."""
+        await bucket.put("native/object", b"of another tool")
+        async with opened_place(bucket, tmp_path / "slept") as place:
+            await place.write("mine", b"unsaved")
+            await place.write("native/mine", b"unsaved, too")
+        async with opened_place(bucket, tmp_path / "one") as place:
+            await place.write("native/theirs", b"saved")
+            await place.save()
+        expected = await fill(bucket, tmp_path / "one", cut=True)
+        expected |= {"mine": b"unsaved", "native/mine": b"unsaved, too"}
+        async with opened_place(bucket, tmp_path / "slept") as place:
+            assert await shown(place) == expected
+            await place.save()
+        assert await see(bucket, tmp_path / "two") == expected
+
     async def test_what_changes_while_it_begins(self, tmp_path: Path, bucket: MemoryStore) -> None:
         """A program that writes at that moment would be taken for somebody else (P4)."""
         await see_first_file(bucket, tmp_path / "slept")
