@@ -213,9 +213,17 @@ async def _engine(
 
 
 async def _numbers(local: LocalState, env: Env) -> Numbers:
-    """Go on with the numbers of this client: unsaved changes of others' files have theirs."""
+    """Go on with the numbers of this client: unsaved changes of others' files have theirs.
+
+    Where the tree lacks a commit that this client has put, and a power cut took it back, its
+    numbers are not known while it cannot be replayed: new ones come from a new range then (M1).
+    """
     granted = local.tree.granted(local.identity.client)
     used = last_used(granted, await made_here(local.tree, local.unsaved))
+    last = local.tree.client(local.identity.client)
+    replayed = 0 if last is None else last.counter
+    if replayed < local.identity.last.counter and local.unsaved.intent is None:
+        used = None
     return Numbers(used, lambda: range_by_chance(env.chance()), local.tree.inode)
 
 

@@ -38,6 +38,26 @@ async def test_a_fresh_client_sees_what_was_saved(store: FaultyStore, tmp_path: 
         assert expected == {"d": None, "d/big": body, "d/small": b"small", "empty": b""}
 
 
+async def test_numbers_that_the_tree_does_not_know_yet(store: FaultyStore, tmp_path: Path) -> None:
+    """The same where nothing can be replayed, since another client changed what is unsaved."""
+    async with opened_place(store, tmp_path) as place:
+        await place.write("old", b"old")
+        await place.save()
+    before = shutil.copytree(tmp_path / "state" / TREE, tmp_path / "before")
+    async with opened_place(store, tmp_path) as place:
+        saved = await place.write("saved", b"saved")
+        await place.save()
+        await place.write("old", b"mine")
+    async with opened_place(store, tmp_path / "other") as other:
+        await other.write("old", b"theirs")
+        await other.save()
+    shutil.rmtree(tmp_path / "state" / TREE)
+    before.rename(tmp_path / "state" / TREE)
+    async with opened_place(store, tmp_path) as place:
+        assert await place.find("saved") is None
+        assert await place.write("new", b"new") != saved
+
+
 async def test_what_was_not_saved_is_there_after_a_remount(
     store: FaultyStore, tmp_path: Path
 ) -> None:
