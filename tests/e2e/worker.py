@@ -135,8 +135,11 @@ def _content(seed: int, length: int) -> bytes:
 
 def main(root: Path, notes: Path, seed: int) -> None:
     chance = random.Random(seed)
-    tree = scan(root)
     with notes.open("a", buffering=1) as sink:
+        try:
+            tree = scan(root)
+        except OSError:
+            return
         while True:
             operation = draw(chance, tree)
             sink.write(json.dumps(operation) + "\n")
