@@ -205,7 +205,8 @@ class Pusher:
                 # To look through what is unsaved takes time, too.
                 with trio.move_on_after(LOOK_AGAIN_S):
                     await self._hurried.wait()
-            await self._wait_news(seen, decision.look_again_s)
+            if not self._is_hurried:  # nobody repeats that there is no room
+                await self._wait_news(seen, decision.look_again_s)
 
     async def _wait_news(self, seen: Serial, within_s: float | None) -> None:
         """Return when something may be due: at a change, a close, a call of `hurry`, in time."""

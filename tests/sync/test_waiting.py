@@ -10,6 +10,7 @@ from blobfs.env import Env
 from blobfs.errors import Unreachable
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
+from blobfs.volume.room import Disk, Room
 from tests.sync.place import opened_place
 
 
@@ -67,3 +68,26 @@ async def test_nobody_waits_for_a_file_that_died(store: FaultyStore, tmp_path: P
         place.engine.hurry()
         with trio.fail_after(10):
             await place.engine.pusher.wait_saved(serial)
+
+
+async def test_a_writer_who_waits_just_after_a_look_is_heard(
+    store: FaultyStore, tmp_path: Path
+) -> None:
+    """A program that fills the room for unsaved data would stand still for half a minute."""
+    saving = trio.Event()
+
+    def note(point: str) -> None:
+        if point == "push.uploaded":
+            saving.set()
+
+    with trio.fail_after(10):
+        async with (
+            opened_place(store, tmp_path, env=Env(crash_point=note)) as place,
+            trio.open_nursery() as nursery,
+        ):
+            await place.write("f", b"1")
+            await trio.testing.wait_all_tasks_blocked()  # it was looked at, and is not due
+            place.engine.unsaved._room = Room(1, lambda: Disk(0, 0))
+            nursery.start_soon(place.engine.unsaved.wait_for_room, 1)
+            await saving.wait()
+            nursery.cancel_scope.cancel()
