@@ -8,16 +8,16 @@ from blobfs.errors import Damaged, Unreachable
 from blobfs.formats.checkpoint import Checkpoint, encode_checkpoint
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.entry import encode_entry
-from blobfs.formats.head import Head
-from blobfs.formats.keys import checkpoint_key, log_key
+from blobfs.formats.head import Head, encode_head
+from blobfs.formats.keys import checkpoint_key, head_key, log_key
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import ClientId, Seq
 from blobfs.volume.checkpoint_finding import fetch_checkpoint, find_checkpoint
 
 
-def entry(seq: int) -> bytes:
-    return encode_entry(Entry(Seq(seq), b"p" * 32, ClientId(b"c" * 16), seq, seq, ()))
+def entry(seq: int, client: bytes = b"c") -> bytes:
+    return encode_entry(Entry(Seq(seq), b"p" * 32, ClientId(client * 16), seq, seq, ()))
 
 
 class Bucket:
@@ -101,7 +101,18 @@ async def test_one_of_another_log_is_refused(bucket: Bucket) -> None:
     """A bucket put together from two copies would show files of either."""
     first = await bucket.add(3)
     await bucket.add(5, chain=b"x" * 32)
+    await bucket.store.put(head_key(), encode_head(bucket.head()))
     assert await bucket.found() == first
+
+
+async def test_a_late_entry_in_a_slot_that_was_just_cut_does_not_speak_against_it(
+    bucket: Bucket,
+) -> None:
+    """Whoever opens the volume in such a moment would be told that it is damaged (L4)."""
+    newest = await bucket.add(5)
+    await bucket.store.put(log_key(Seq(5)), entry(5, client=b"d"))
+    await bucket.store.put(head_key(), encode_head(bucket.head(floor=5)))
+    assert await bucket.found() == newest
 
 
 async def test_the_entry_need_not_be_there_any_more(bucket: Bucket) -> None:
