@@ -27,6 +27,7 @@ from tests.sync.test_every_step import (
     Doomed,
     Killed,
     Telling,
+    furnished,
     require_seen_elsewhere,
     require_whole,
     save,
@@ -156,7 +157,7 @@ async def test_a_power_cut_at_each_put(
     nth = 0
     while True:
         nth += 1
-        inner, where = MemoryStore(), quick_path / str(nth)
+        inner, where = await furnished(), quick_path / str(nth)
         (journal := where / "here" / "state" / "journal").mkdir(parents=True)
         with monkeypatch.context() as patched:
             cut = Cut(where / "here", where / "left", Disk(journal, patched), chance)
