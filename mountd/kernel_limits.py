@@ -4,6 +4,8 @@ import logging
 import os
 from pathlib import Path
 
+from blobfs.control.mounts import find_mount
+
 log = logging.getLogger("blobfs.fuse")
 
 READ_AHEAD_KIB = 1024
@@ -16,7 +18,10 @@ MOST_IN_BACKGROUND = 128
 
 def raise_limits(mountpoint: Path) -> None:
     """Raise what we may of a fresh mount: the first needs root, the others do not."""
-    device = _device_of(mountpoint)
+    mounted = find_mount(os.fspath(mountpoint))
+    if mounted is None:
+        return  # it was unmounted already
+    device = mounted.device
     connection = f"/sys/fs/fuse/connections/{device.rpartition(':')[2]}"
     for setting, value in (
         (f"/sys/class/bdi/{device}/read_ahead_kb", READ_AHEAD_KIB),
@@ -27,14 +32,3 @@ def raise_limits(mountpoint: Path) -> None:
             Path(setting).write_text(str(value))
         except OSError as error:
             log.debug("the kernel's setting stays as it is: %s", error)
-
-
-def _device_of(mountpoint: Path) -> str:
-    """Return `major:minor` of the newest mount there, without touching the mount itself."""
-    wanted = os.fsencode(mountpoint)
-    device = ""
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = line.split(b" ")
-        if fields[4].decode("unicode_escape").encode("latin-1") == wanted:
-            device = fields[2].decode()
-    return device

@@ -4,6 +4,7 @@ The mount table is read, never the mountpoint itself: a `stat` of a mount whose 
 would hang too.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,7 +36,9 @@ def read_mounts(table: Path = Path("/proc/self/mountinfo")) -> list[Mounted]:
     Raises:
         OSError: it cannot be read.
     """
-    return [_parse_row(line) for line in table.read_text(errors="surrogateescape").splitlines()]
+    # Names may hold whatever else Python takes for the end of a line.
+    lines = os.fsdecode(table.read_bytes()).split("\n")
+    return [_parse_row(line) for line in lines if line]
 
 
 def find_mount(mountpoint: str, table: Path = Path("/proc/self/mountinfo")) -> Mounted | None:

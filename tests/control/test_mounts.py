@@ -33,6 +33,13 @@ def test_names_are_unescaped(table: Path) -> None:
     assert find_mount("/home/u/da ta", table) == expected
 
 
+def test_a_name_that_looks_like_the_end_of_a_line(table: Path) -> None:
+    """One odd directory that anybody mounted on would stop every command of this machine."""
+    odd = "/m/a\x0cb\x85c\u2028d\re"
+    table.write_bytes(f"{TABLE}33 22 0:43 / {odd} rw - tmpfs tmpfs rw\n".encode())
+    assert find_mount(odd, table) == Mounted(odd, "tmpfs", "tmpfs", "0:43")
+
+
 def test_the_uppermost_counts(table: Path) -> None:
     """A mount on top of another would be taken for the one below."""
     assert find_mount("/m", table) == Mounted("/m", "fuse.blobfs", "az://c", "0:42")
