@@ -77,7 +77,7 @@ class Rows:
         self.live_bytes: defaultdict[int, int] = defaultdict(int)
         """Of each segment: what would have to be kept if it were removed."""
         self.news: set[InodeNo] = set()
-        """Inodes whose rows changed or went since somebody took these."""
+        """Inodes whose rows changed since somebody took these."""
         self.growth_bytes = 0
         """What saving all of this adds to the contents of the volume; negative: takes away."""
         self._folders: dict[InodeNo, dict[bytes, LocalDirent | Gone]] = {}
@@ -205,6 +205,7 @@ class Rows:
         for table in (self.inodes, self.dirents, self.spans, self._folders):
             table.clear()
         self.inodes.update(inodes)
+        self.news.update(self.inodes)
         self.dirents.update(dirents)
         self.spans.update(spans)
         for (parent, name), dirent in dirents:

@@ -166,7 +166,9 @@ class TestRenumbering:
         numbers = {InodeNo(20 + n): InodeNo(30 + n) for n in range(3)}
         async with open_small(tmp_path / "journal", saved) as unsaved:
             await self.fill(unsaved)
+            unsaved.take_news()
             await unsaved.renumber(numbers)
+            assert unsaved.take_news() >= set(numbers.values())  # or they would be saved late
             await self.check(unsaved, saved)
             folder = kill(tmp_path / "journal", tmp_path / "killed")
         async with open_small(folder, saved) as unsaved:
