@@ -19,7 +19,7 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from blobfs.control.mounts import detach
+from blobfs.control.mounts import Mounted, detach, find_mount
 from blobfs.errors import BlobfsError
 from blobfs.model.listing import MOST_NAME_BYTES
 from blobfs.model.tree_rules import Maker
@@ -349,18 +349,20 @@ async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]
     options = front.options.as_fuse()
     # fusermount3 is waited for in here, and it never needs us.
     connection = Connection(await trio.to_thread.run_sync(connect, mountpoint, options))
+    mounted = find_mount(os.fspath(mountpoint))
     pyfuse3.init(front, f"/dev/fd/{connection.session}", options)
     try:
         yield FuseMount(mountpoint, connection)
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_close, mountpoint, connection)
+            await trio.to_thread.run_sync(_close, os.fspath(mountpoint), mounted, connection)
 
 
-def _close(mountpoint: Path, connection: Connection) -> None:
-    if connection.is_mounted:
+def _close(mountpoint: str, mounted: Mounted | None, connection: Connection) -> None:
+    # Who took it away while files were open may have mounted something else there since.
+    if connection.is_mounted and find_mount(mountpoint) == mounted:
         try:
-            detach(os.fspath(mountpoint), lazy=True)
+            detach(mountpoint, lazy=True)
         except BlobfsError as error:
             log.warning("the directory stays mounted, and dead: %s", error)
     connection.close()

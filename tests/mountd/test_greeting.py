@@ -1,15 +1,17 @@
 """Kernel and libfuse greet each other through us, and agree on what costs half the requests."""
 
+import os
 import shutil
 import struct
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
 import pytest
 import trio
 
-from blobfs.control.mounts import find_mount
+from blobfs.control.mounts import detach, find_mount
 from blobfs.env import Env
 from blobfs.errors import LocalFault
 from blobfs.stores.memory import MemoryStore
@@ -95,6 +97,23 @@ async def test_a_directory_unmounted_before_it_is_served(tmp_path: Path) -> None
             await trio.to_thread.run_sync(lambda: subprocess.run(unmount, check=True))
             await mount.serve()
     assert find_mount(str(mountpoint)) is None
+
+
+async def test_what_was_mounted_there_since_stays(tmp_path: Path) -> None:
+    """The end of a daemon would take away the mount of another."""
+    mountpoint = tmp_path / "mountpoint"
+    in_thread = trio.to_thread.run_sync
+    with trio.fail_after(30):
+        async with mounted(MemoryStore(), tmp_path, read_only=True):
+            used = await in_thread(os.open, mountpoint, os.O_RDONLY)
+            await in_thread(partial(detach, str(mountpoint), lazy=True))
+            kernel = await in_thread(connect, mountpoint, {"fsname=another"})
+    os.close(used)
+    found = find_mount(str(mountpoint))
+    os.close(kernel)
+    assert found is not None
+    assert found.source == "another"
+    detach(str(mountpoint), lazy=True)
 
 
 def test_what_fusermount3_says_is_passed_on(tmp_path: Path) -> None:
