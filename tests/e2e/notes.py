@@ -32,6 +32,8 @@ class Notes:
     """What was acknowledged, in order."""
     begun: Operation | None
     """What was under way when it was cut off: it happened or it did not."""
+    promised: int | None = None
+    """How many of `done` were noted before the power went; None: all of them."""
 
     def trees(self, before: Tree, kept: int) -> list[Tree]:
         """Return what a tree may be that was `before` all of it: the first `kept` operations
@@ -48,25 +50,32 @@ class Notes:
 
     @property
     def synced(self) -> int:
-        """How many operations were done when the last fsync returned."""
-        syncs = [number for number, each in enumerate(self.done, 1) if each[0] == "sync"]
+        """How many operations were done when the last fsync returned that still had power."""
+        promised = self.done[: self.promised]
+        syncs = [number for number, each in enumerate(promised, 1) if each[0] == "sync"]
         return max(syncs, default=0)
 
 
-def read_notes(path: Path) -> Notes:
-    """Return what a worker noted. Its last line may be torn."""
+def read_notes(path: Path, promised_bytes: int | None = None) -> Notes:
+    """Return what a worker noted. Its last line may be torn.
+
+    `promised_bytes` is how long its notes were when the power went.
+    """
     done: list[Operation] = []
     begun: Operation | None = None
+    promised, length = 0, 0
     for line in path.read_text().splitlines(keepends=True):
         if not line.endswith("\n"):
             break
+        length += len(line)
         noted = json.loads(line)
         if noted is not True:
             begun = noted
         elif begun is not None:
             done.append(begun)
             begun = None
-    return Notes(done, begun)
+            promised += promised_bytes is None or length <= promised_bytes
+    return Notes(done, begun, promised)
 
 
 def difference(found: Tree, expected: Tree) -> dict[str, str]:
