@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from blobfs.errors import BlobfsError
 from blobfs.formats.checkpoint_blocks import (
     BlockRef,
     WireRef,
@@ -30,10 +29,10 @@ from blobfs.formats.chunk import Buffer
 from blobfs.formats.commit import Counters
 from blobfs.formats.envelope import Envelope
 from blobfs.formats.keys import MOST_SEQ, checkpoint_key, checkpoint_name, parse_checkpoint_name
-from blobfs.formats.refusal import damaged, newer, refuse_unknown_needs
+from blobfs.formats.refusal import damaged, refuse_unknown_needs
 from blobfs.formats.rows import PackNameField, SignedField
 from blobfs.formats.tables import HashField, Row, Table
-from blobfs.formats.wire import Malformed, decode_anything
+from blobfs.formats.wire import Malformed
 from blobfs.types import FIRST_NATIVE_INODE, MIB, PackName, Seq
 
 VERSION = 1
@@ -131,7 +130,7 @@ def decode_checkpoint(data: Buffer, *, name: str) -> Checkpoint:
         refuse_unknown_needs(_WHAT, body.needs, key)
         checkpoint = _read(body)
     except (ValueError, RecursionError) as error:
-        raise _refusal(plain, error, key) from error
+        raise _ENVELOPE.refusal(plain, error, key, at=_TABLES_AT, unknown=_unknown_table) from error
     if checkpoint.seq != seq:
         raise damaged(_WHAT, f"it says that it was made at {checkpoint.seq}", key)
     return checkpoint
@@ -182,17 +181,6 @@ def _read_table(wire: _Table, packs: tuple[PackName, ...]) -> TableRoot:
     table = Table(wire.table)
     check_rows(table, list(wire.rows))
     return TableRoot(table, read_refs(wire.refs, packs), wire.rows)
-
-
-def _refusal(plain: Buffer, error: Exception, key: str) -> BlobfsError:
-    """Tell a newer version from damage: the checksum fits, so what is unknown is newer."""
-    body = decode_anything(plain, MOST_MANIFEST_BYTES)
-    if not isinstance(body, list) or len(body) <= _TABLES_AT:
-        return damaged(_WHAT, str(error), key)
-    if isinstance(body[0], list) and body[0]:
-        return newer(_WHAT, f"it needs {body[0][:8]}", key)
-    unknown = _unknown_table(body[_TABLES_AT])
-    return newer(_WHAT, unknown, key) if unknown else damaged(_WHAT, str(error), key)
 
 
 def _unknown_table(tables: Any) -> str | None:

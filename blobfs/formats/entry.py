@@ -14,7 +14,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from blobfs.errors import BlobfsError
 from blobfs.formats.blocks import MOST_BLOCK_BYTES
 from blobfs.formats.chunk import Buffer
 from blobfs.formats.commit import Counters, Entry, UsedPack
@@ -26,12 +25,11 @@ from blobfs.formats.operations import (
     spell_operations,
     unknown_operation,
 )
-from blobfs.formats.refusal import damaged, newer, refuse_unknown_needs
+from blobfs.formats.refusal import damaged, refuse_unknown_needs
 from blobfs.formats.rows import Extent, SignedField
 from blobfs.formats.wire import (
     Malformed,
     WireChunk,
-    decode_anything,
     number_packs,
     read_chunk,
     spell_chunk,
@@ -100,7 +98,9 @@ def decode_entry(data: Buffer, *, key: str) -> Entry:
         refuse_unknown_needs(_WHAT, body.needs, key)
         entry = _read(body)
     except (ValueError, RecursionError) as error:
-        raise _refusal(plain, error, key) from error
+        raise _ENVELOPE.refusal(
+            plain, error, key, at=_OPERATIONS_AT, unknown=unknown_operation
+        ) from error
     if entry.seq != parse_log_key(key):
         raise damaged(_WHAT, f"it says that it is number {entry.seq}", key)
     return entry
@@ -146,14 +146,3 @@ def _read(body: _Body) -> Entry:
         operation_parts=tuple(read_chunk(part, names) for part in body.operation_parts),
         pack_parts=tuple(read_chunk(part, names) for part in body.pack_parts),
     )
-
-
-def _refusal(plain: Buffer, error: Exception, key: str) -> BlobfsError:
-    """Tell a newer version from damage: the checksum fits, so what is unknown is newer."""
-    body = decode_anything(plain, MOST_BODY_BYTES)
-    if not isinstance(body, list) or len(body) <= _OPERATIONS_AT:
-        return damaged(_WHAT, str(error), key)
-    if isinstance(body[0], list) and body[0]:
-        return newer(_WHAT, f"it needs {body[0][:8]}", key)
-    unknown = unknown_operation(body[_OPERATIONS_AT])
-    return newer(_WHAT, unknown, key) if unknown else damaged(_WHAT, str(error), key)

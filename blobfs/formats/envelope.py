@@ -10,10 +10,14 @@ reader does not understand behind it was written by a newer version.
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from blobfs.errors import BlobfsError
 from blobfs.formats.chunk import Buffer, encode_frame, expand
 from blobfs.formats.refusal import damaged, newer
+from blobfs.formats.wire import decode_anything
 
 _HEADER = struct.Struct(">8sHHI")
 _CHECKSUM_BYTES = 32
@@ -63,3 +67,25 @@ class Envelope:
         if plain_bytes > self.most_plain_bytes:
             raise damaged(self.what, f"a declared length of {plain_bytes} bytes is absurd", key)
         return expand(content[_HEADER.size :], plain_bytes, what=self.what, key=key)
+
+    def refusal(
+        self,
+        plain: Buffer,
+        error: Exception,
+        key: str,
+        *,
+        at: int,
+        unknown: Callable[[Any], str | None],
+    ) -> BlobfsError:
+        """Tell why the body `plain` was not read: a newer version wrote it, or it is damaged.
+
+        The checksum fits, so what is unknown is newer. A body is an array that begins with its
+        needs; `unknown` names what it does not know of the element `at`.
+        """
+        body = decode_anything(plain, self.most_plain_bytes)
+        if not isinstance(body, list) or len(body) <= at:
+            return damaged(self.what, str(error), key)
+        if isinstance(body[0], list) and body[0]:
+            return newer(self.what, f"it needs {body[0][:8]}", key)
+        found = unknown(body[at])
+        return newer(self.what, found, key) if found else damaged(self.what, str(error), key)
