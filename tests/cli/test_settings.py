@@ -7,28 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from blobfs.cli import daemon
-from blobfs.cli.main import main
 from blobfs.control.registry import registrations
 from blobfs.formats.head import VolumeSettings, decode_head
+from tests.cli.calls import call
 from tests.mountd.home import Home
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def bucket(home: Home) -> Path:
-    folder = home.root / "bucket"
-    folder.mkdir()
-    return folder
-
-
-def call(home: Home, *arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [*map(str, arguments)], env=home.environ, prog_name="blobfs", terminal_width=80
-    )
 
 
 @pytest.fixture

@@ -5,32 +5,18 @@ from pathlib import Path
 
 import pytest
 import trio
-from click.testing import CliRunner, Result
 
-from blobfs.cli.main import main
 from blobfs.env import Env
 from blobfs.folders import state_root
 from blobfs.stores.opening import StoreOptions, open_store, parse_source
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpoint_making import CheckpointSizes
 from blobfs.types import ClientId
+from tests.cli.calls import call
 from tests.mountd.home import Home
 from tests.sync.place import opened_place
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def bucket(home: Home) -> Path:
-    folder = home.root / "bucket"
-    folder.mkdir()
-    return folder
-
-
-def call(home: Home, *arguments: object) -> Result:
-    return CliRunner().invoke(
-        main, [*map(str, arguments)], env=home.environ, prog_name="blobfs", terminal_width=80
-    )
 
 
 def write(home: Home, bucket: Path, *names: str) -> None:
