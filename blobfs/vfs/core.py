@@ -182,8 +182,10 @@ class Vfs:
     def setattr(self, inode: InodeNo, wanted: Wanted, atime_ns: int | None = None) -> Attributes:
         """Set attributes; the access time is kept for as long as this mount lasts.
 
-        Raises as `Namespace.setattr`.
+        Raises as `Namespace.setattr`, and NoRoom.
         """
+        if wanted.size_bytes is not None:
+            self._files.check_length(inode, wanted.size_bytes)
         node = self._namespace.setattr(inode, wanted)
         if wanted.size_bytes is not None:
             self._files.note_touched(inode)

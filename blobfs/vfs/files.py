@@ -51,6 +51,14 @@ class Files:
             return self._volume.open(node.inode, for_writing=for_writing)
         return self._natives.open(node.native)
 
+    def check_length(self, inode: InodeNo, size_bytes: int) -> None:
+        """Make sure that a file may be made this long, whatever it has to take over for that.
+
+        Raises:
+            NoRoom: the volume would exceed its quota.
+        """
+        self._volume.check_length(inode, size_bytes)
+
     def note_touched(self, inode: InodeNo) -> None:
         """Note that a program cut a file or synced it."""
         self._volume.note_touched(inode)

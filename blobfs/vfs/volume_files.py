@@ -11,7 +11,7 @@ from blobfs.errors import Changed, Damaged
 from blobfs.formats.rows import FileContent, InodeRow, Native
 from blobfs.formats.version import parse_version
 from blobfs.model.changes import LocalInode
-from blobfs.model.nodes import as_local
+from blobfs.model.nodes import Node, as_local
 from blobfs.model.settling import Settling
 from blobfs.model.spans import FromBase, Piece, ReadPart
 from blobfs.model.tree_rules_attributes import row_after_write
@@ -73,10 +73,23 @@ class VolumeFiles:
         The first write to a native file makes it one of the volume.
         """
         await self._unsaved.wait_for_room(len(data))
+        if self._unsaved.holdings.left_bytes is not None:
+            node = self._namespace.node(inode)
+            self._check_taking_over(node, max(node.row.size_bytes, offset + len(data)))
         row = self._namespace.adopt(inode).row
         row = row_after_write(row, offset + len(data), self._env.now_ns())
         self._unsaved.write(inode, row, offset, data)
         self.note_touched(inode)
+
+    def check_length(self, inode: InodeNo, size_bytes: int) -> None:
+        """Make sure that a file of another tool may be made one of the volume of this length.
+
+        Raises:
+            NoRoom: the volume would exceed its quota.
+        """
+        node = self._namespace.node(inode)
+        if size_bytes != node.row.size_bytes:
+            self._check_taking_over(node, size_bytes)
 
     async def read(self, file: "VolumeFile", span: ByteRange) -> bytes | memoryview:
         """Return what a file shows in one moment."""
@@ -136,6 +149,14 @@ class VolumeFiles:
         self._settling.closed(inode, self._env.monotonic_s())
         if self._unsaved.inode(inode) is None:
             self._settling.saved(inode)
+
+    def _check_taking_over(self, node: Node, size_bytes: int) -> None:
+        # The first change of content brings in all that is not written anew: that is what the
+        # volume grows by, and not what is written.
+        is_bound = self._namespace.bound(node.inode) is not None
+        if is_bound or node.native is not None:
+            counted_bytes = node.row.size_bytes if is_bound else 0
+            self._unsaved.holdings.require_taking_over(size_bytes, counted_bytes=counted_bytes)
 
     def _rows(self, inode: InodeNo) -> tuple[LocalInode, Base | None]:
         """Return the row as programs see it, and what it was made from, if that is all of it.

@@ -47,6 +47,16 @@ class Holdings:
             growth = (self._rows.growth_by(inode, row or GONE) for inode, row in inodes.items())
             self._settings.require_quota(self.held_bytes, sum(growth))
 
+    def require_taking_over(self, size_bytes: int, *, counted_bytes: int) -> None:
+        """Refuse that content of another tool's object becomes the volume's own, where the quota
+        does not let it in: `size_bytes` then, of which `counted_bytes` are in the sum already,
+        since a file that merely refers to its object counts as any other.
+
+        Raises:
+            NoRoom: the volume would exceed it.
+        """
+        self._settings.require_quota(self.held_bytes - counted_bytes, size_bytes)
+
     def follow_tree(self, inodes: Iterable[InodeNo]) -> None:
         """Note, before anything else happens, that the tree is another: `inodes` may differ from
         what they were in it."""
