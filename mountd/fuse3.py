@@ -20,7 +20,7 @@ import pyfuse3
 import trio
 
 from blobfs.control.mounts import Mounted, detach, find_mount
-from blobfs.errors import BlobfsError
+from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.listing import MOST_NAME_BYTES
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import Wanted
@@ -349,8 +349,13 @@ async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]
     options = front.options.as_fuse()
     # fusermount3 is waited for in here, and it never needs us.
     connection = Connection(await trio.to_thread.run_sync(connect, mountpoint, options))
-    mounted = find_mount(os.fspath(mountpoint))
-    pyfuse3.init(front, f"/dev/fd/{connection.session}", options)
+    try:
+        mounted = find_mount(os.fspath(mountpoint))
+        _begin_session(front, connection, options)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_give_up, os.fspath(mountpoint), connection)
+        raise
     try:
         yield FuseMount(mountpoint, connection)
     finally:
@@ -358,12 +363,34 @@ async def open_mount(front: Front, mountpoint: Path) -> AsyncIterator[FuseMount]
             await trio.to_thread.run_sync(_close, os.fspath(mountpoint), mounted, connection)
 
 
+def _begin_session(front: Front, connection: Connection, options: set[str]) -> None:
+    try:
+        pyfuse3.init(front, f"/dev/fd/{connection.session}", options)
+    except RuntimeError as error:
+        raise LocalFault(
+            f"libfuse refuses to serve the mount: {error}. options={sorted(options)}",
+            hint="the daemon's log has libfuse's own words",
+        ) from error
+
+
+def _give_up(mountpoint: str, connection: Connection) -> None:
+    """Take away what was mounted and nobody will serve. Where a session did not begin, libfuse
+    has nothing that could be closed, and did not take what it was given."""
+    _detach(mountpoint)
+    connection.close()
+    os.close(connection.session)
+
+
 def _close(mountpoint: str, mounted: Mounted | None, connection: Connection) -> None:
     # Who took it away while files were open may have mounted something else there since.
     if connection.is_mounted and find_mount(mountpoint) == mounted:
-        try:
-            detach(mountpoint, lazy=True)
-        except BlobfsError as error:
-            log.warning("the directory stays mounted, and dead: %s", error)
+        _detach(mountpoint)
     connection.close()
     pyfuse3.close(unmount=False)
+
+
+def _detach(mountpoint: str) -> None:
+    try:
+        detach(mountpoint, lazy=True)
+    except BlobfsError as error:
+        log.warning("the directory stays mounted, and dead: %s", error)

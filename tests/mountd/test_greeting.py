@@ -4,6 +4,7 @@ import os
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -97,6 +98,40 @@ async def test_a_directory_unmounted_before_it_is_served(tmp_path: Path) -> None
             await trio.to_thread.run_sync(lambda: subprocess.run(unmount, check=True))
             await mount.serve()
     assert find_mount(str(mountpoint)) is None
+
+
+def connections() -> set[str]:
+    """Return the sockets and the connections to the kernel that this process holds."""
+    links = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            links.add(str(descriptor.readlink()))
+    return {link for link in links if link.startswith("socket:") or "fuse" in link}
+
+
+async def test_a_mount_that_cannot_be_served_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory would stay that answers nobody, and has to be unmounted by hand (P8)."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("fuse_session_mount failed")
+
+    mountpoint = tmp_path / "mountpoint"
+    mountpoint.mkdir()
+    options = MountOptions("memory://test", allow_other=False, read_only=True)
+    async with opened_core(MemoryStore(), tmp_path, Env(), 60) as core:
+        front = Front(core.vfs, options, core.engine.tree.load)
+        before = connections()
+        monkeypatch.setattr(pyfuse3, "init", refuse)
+        with pytest.raises(LocalFault, match="fuse_session_mount failed"):
+            async with open_mount(front, mountpoint):
+                pytest.fail("nobody could serve it")
+        assert find_mount(str(mountpoint)) is None
+        assert connections() == before
+    monkeypatch.undo()
+    async with mounted(MemoryStore(), tmp_path, read_only=False):
+        await trio.to_thread.run_sync((mountpoint / "f").write_bytes, b"served")
 
 
 async def test_what_was_mounted_there_since_stays(tmp_path: Path) -> None:
