@@ -191,6 +191,19 @@ class Database:
             raise job.error
         return job.result  # type: ignore[return-value]
 
+    async def flush(self) -> None:
+        """Return when no power cut can take back what was written.
+
+        Without it the last transaction may go, as a whole.
+
+        Raises:
+            LocalFault: the disk refused.
+        """
+        try:
+            await trio.to_thread.run_sync(self._env.sync, True)
+        except lmdb.Error as error:
+            raise _translated(error) from error
+
     async def _close(self) -> None:
         self._jobs.put(None)
         with trio.CancelScope(shield=True):

@@ -12,7 +12,7 @@ takes a few microseconds. An entry appears whole.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,12 +41,13 @@ from blobfs.volume.tree_base import (
     named_keys,
     roots_of,
 )
-from blobfs.volume.tree_blocks import Block, NotLoaded, unloaded
+from blobfs.volume.tree_blocks import Block, NotLoaded, rows_of, unloaded
 from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
+from blobfs.volume.tree_moments import DraftMoment, RowsMoment
 from blobfs.volume.tree_reading import TreeReading
-from blobfs.volume.tree_replay import rehearse, replay
+from blobfs.volume.tree_replay import draft_of, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
     TABLES,
@@ -219,15 +220,42 @@ class Tree(TreeReading):
         with self._database.read() as reader:
             return rehearse(reader, entry)
 
-    async def replay(self, landed: Sequence[Landed]) -> LogState:
+    async def replay(self, landed: Sequence[Landed], rebased: bytes | None = None) -> LogState:
         """Apply entries, the next first, in one durable transaction: all of them, or none.
+
+        `rebased` says what the unsaved rows become over them, for whoever is killed before that is
+        in the journal. It is kept until `forget_rebased`, and no power cut takes it back.
 
         Raises:
             Damaged: one does not follow the one before (L4) or cannot be applied (L1, L9).
         """
         await self.load_keys(named_keys(each.entry for each in landed))
-        change = partial(replay, landed=tuple(landed))
-        return await self._when_loaded(partial(self._database.write, change))
+        change = partial(replay, landed=tuple(landed), rebased=rebased)
+        state = await self._when_loaded(partial(self._database.write, change))
+        if rebased is not None:
+            await self._database.flush()
+        return state
+
+    @property
+    def rebased(self) -> bytes | None:
+        """What `replay` was told last of the unsaved rows, and has to be carried out yet."""
+        return self._database.get("state", b"rebased")
+
+    async def forget_rebased(self) -> None:
+        """Note that it was carried out."""
+        await self._database.write(lambda writer: writer.delete("state", b"rebased"))
+
+    @contextlib.contextmanager
+    def moments(self, landed: Landed) -> Iterator[tuple[RowsMoment, DraftMoment]]:
+        """Show the tree as it is, and as it will be with the next entry on top.
+
+        Raises:
+            Damaged: the entry cannot be applied.
+            NotLoaded: load it first; also where the moments are asked.
+        """
+        with self._database.read() as reader:
+            draft = draft_of(reader, landed.entry)
+            yield RowsMoment(rows_of(reader)), DraftMoment(draft)
 
     async def note_chunks(self, extents: Iterable[Extent]) -> None:
         """Remember where chunks lie that no entry spells out: those of long extent lists."""

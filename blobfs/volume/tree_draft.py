@@ -120,6 +120,14 @@ class Draft:
         kept = (key for key, _ in self._reader.range("dirents", start, stop) if self.dirent(key))
         return next(kept, None)
 
+    def names_in(self, parent: InodeNo) -> list[tuple[DirentKey, DirentRow]]:
+        """Return the names that are in the directory by now, sorted."""
+        start, stop = number_key(parent), number_key(parent + 1)
+        keys = {key for key, _ in self._reader.range("dirents", start, stop)}
+        keys.update(key for key in self._dirents if start <= key < stop)
+        rows = ((key, self.dirent(key)) for key in sorted(keys))
+        return [(key, row) for key, row in rows if row is not None]
+
     def hidden(self, key: bytes, version: str) -> HiddenRow | None:
         """Return the row of a version of a native object, None where it is not hidden (N1)."""
         place = hidden_key(key, version)

@@ -13,6 +13,7 @@ from blobfs.database import Reader, Writer
 from blobfs.formats.commit import (
     AddLinks,
     Counters,
+    Detach,
     DropDirent,
     DropFolder,
     Entry,
@@ -36,8 +37,12 @@ from blobfs.volume.tree_rows import LogState, decode_state, dirent_key
 from blobfs.volume.tree_settle import settle
 
 
-def replay(writer: Writer, landed: tuple[Landed, ...]) -> LogState:
+def replay(
+    writer: Writer, landed: tuple[Landed, ...], rebased: bytes | None = None
+) -> LogState:
     """Apply entries that follow each other; return the state behind the last.
+
+    `rebased` is kept with it: what the unsaved rows become over that state (`Tree.rebased`).
 
     Raises:
         Damaged: one of them does not follow the one before, or cannot be applied.
@@ -49,6 +54,8 @@ def replay(writer: Writer, landed: tuple[Landed, ...]) -> LogState:
         draft, state = _apply(rows, state, each.entry)
         state = replace(state, chain=position.chain)
         draft.write(writer, state, each.hash)
+    if rebased is not None:
+        writer.put("state", b"rebased", rebased)
     return state
 
 
@@ -60,6 +67,14 @@ def rehearse(reader: Reader, entry: Entry) -> Counters:
         NotLoaded: it needs rows that are not here.
     """
     return _apply(rows_of(reader), read_state(reader), entry)[1].counters
+
+
+def draft_of(reader: Reader, entry: Entry) -> Draft:
+    """Return the rows that `entry` changes, as it would on top of the tree.
+
+    Raises: as `rehearse`.
+    """
+    return _apply(rows_of(reader), read_state(reader), entry)[0]
 
 
 def read_state(reader: Reader) -> LogState:
@@ -184,6 +199,16 @@ def _move_folder(draft: Draft, op: MoveFolder) -> None:
     draft.put_inode(op.inode, replace(row, parent=op.parent, seq=draft.seq))
 
 
+def _detach(draft: Draft, op: Detach) -> None:
+    row = draft.known_inode(op.inode)
+    if row.prefix != op.prefix or op.inode == ROOT_INODE:
+        draft.refuse(
+            f"a directory shows other objects than its author knew. inode={op.inode} "
+            f"expected={op.prefix!r} found={row.prefix!r}"
+        )
+    draft.put_inode(op.inode, replace(row, prefix=None, seq=draft.seq))
+
+
 def _hide(draft: Draft, op: Hide) -> None:
     """Two clients may hide one version; who did so first does not matter."""
     if draft.hidden(op.key, op.version) is None:
@@ -211,4 +236,5 @@ _OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
     MoveFolder: _move_folder,
     Hide: _hide,
     UnlinkNative: _unlink_native,
+    Detach: _detach,
 }

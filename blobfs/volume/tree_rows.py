@@ -13,6 +13,7 @@ Tables:
                 b"log"                      -> LogState
                 b"base"                     -> name of the checkpoint that the tree began from
                 b"doubted"                  -> names of checkpoints of which parts are gone
+                b"rebased"                  -> see `Tree.replay`
     changed     seq                         -> the keys of the rows that this entry changed
     unloaded    table, first key            -> BlockRef: see `tree_blocks`
     loaded      table, first key            -> BlockRef
