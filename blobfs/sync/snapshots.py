@@ -23,7 +23,8 @@ from blobfs.sync.stage import FileToStage
 from blobfs.types import ByteRange, InodeNo, Serial
 from blobfs.volume.content import ContentReader, Contents, Gone
 from blobfs.volume.tree import Tree
-from blobfs.volume.unsaved import Snapshot, Unsaved
+from blobfs.volume.unsaved import Unsaved
+from blobfs.volume.unsaved_reading import Snapshot
 
 
 class Unreadable(Damaged):

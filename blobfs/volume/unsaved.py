@@ -1,17 +1,16 @@
 """Hold everything that programs did and that is not saved yet: rows in memory over a journal.
 
-The only writer of the journal. What a method changes is in the page cache when it returns, so it
-survives a killed daemon (P1); `sync` makes it survive a power cut (P2).
+The only writer of the journal; questions are answered in `unsaved_reading`. What a method changes
+is in the page cache when it returns, so it survives a killed daemon (P1); `sync` makes it survive a
+power cut (P2).
 
 Concurrency: changes do not await, so what was planned from rows that were just read can be applied
 as it is. Whoever takes in bytes awaits `wait_for_room` first, and plans after it.
 """
 
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +18,15 @@ import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import Damaged, LocalFault
+from blobfs.errors import LocalFault
 from blobfs.model.changes import (
     Change,
     Covered,
-    DirentKey,
-    Gone,
     Intent,
-    LocalDirent,
     LocalInode,
     Outcome,
     Uploaded,
 )
-from blobfs.model.spans import Piece, SpanMap
 from blobfs.types import MIB, InodeNo, PackName, Seq, Serial
 from blobfs.volume.holdings import Holdings
 from blobfs.volume.journal import CLOSE_S, PAYLOAD_BYTES, SEGMENT_BYTES, Journal, open_journal
@@ -47,8 +42,7 @@ from blobfs.volume.journal_segments import MOST_SPARES
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.room import Gate, Room, disk_of, no_room
 from blobfs.volume.unsaved_cleaning import Cleaner
-from blobfs.volume.unsaved_damage import Damages
-from blobfs.volume.unsaved_rows import DirentState, InodeState
+from blobfs.volume.unsaved_reading import UnsavedReading
 from blobfs.volume.unsaved_state import Saved, UnsavedState
 from blobfs.volume.unsaved_statistics import UnsavedStatistics, statistics_of
 
@@ -58,16 +52,6 @@ PATIENCE_S = 60.0
 _LEAST_SEGMENT_BYTES = 2 * MIB
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Some rows as they are at one moment, and their bytes, for a commit to take along."""
-
-    covered: Covered
-    inodes: Mapping[InodeNo, InodeState]
-    dirents: Mapping[DirentKey, DirentState]
-    spans: Mapping[InodeNo, SpanMap]
 
 
 @asynccontextmanager
@@ -127,7 +111,7 @@ def _kept_spares(limit_bytes: int | None, segment_bytes: int) -> int:
     return min(MOST_SPARES, max(2, limit_bytes // (4 * segment_bytes)))
 
 
-class Unsaved:
+class Unsaved(UnsavedReading):
     """The unsaved rows. Made by `open_unsaved`."""
 
     def __init__(
@@ -139,11 +123,8 @@ class Unsaved:
         patience_s: float,
         holdings: Holdings,
     ) -> None:
+        super().__init__(journal, state)
         self.holdings = holdings
-        self._journal = journal
-        self._state = state
-        self._rows = state.rows
-        self._damages = Damages(journal.damages, state.rows)
         self._env = env
         self._room = room
         self._gate = Gate(lambda: self.room_bytes, patience_s, lambda: self._note_news(-1))
@@ -151,46 +132,6 @@ class Unsaved:
         self._news: trio.Event | None = None
         self._cleaning_due = trio.Event()
         self._newest_segment = 0
-
-    # Rows
-
-    def inode(self, inode: InodeNo) -> LocalInode | Gone | None:
-        """Return the unsaved row, GONE if it was removed, None if there is nothing unsaved."""
-        state = self._rows.inodes.get(inode)
-        return None if state is None else state.value
-
-    def dirent(self, parent: InodeNo, name: bytes) -> LocalDirent | Gone | None:
-        """Return the unsaved row, GONE if it was removed, None if there is nothing unsaved."""
-        state = self._rows.dirents.get((parent, name))
-        return None if state is None else state.value
-
-    def dirents(self, parent: InodeNo) -> Mapping[bytes, LocalDirent | Gone]:
-        """Return the unsaved dirents of a directory. It follows changes: do not await over it."""
-        return self._rows.in_folder(parent)
-
-    def spans(self, inode: InodeNo) -> SpanMap:
-        """Return the unsaved bytes of a file. It follows changes: do not await over it."""
-        return self._rows.spans_of(inode)
-
-    @property
-    def inode_states(self) -> Mapping[InodeNo, InodeState]:
-        """All unsaved inode rows, with serials and times; follows changes."""
-        return self._rows.inodes
-
-    @property
-    def dirent_states(self) -> Mapping[DirentKey, DirentState]:
-        """All unsaved dirent rows, with serials and times; follows changes."""
-        return self._rows.dirents
-
-    def take_news(self) -> set[InodeNo]:
-        """Return the inodes whose unsaved rows changed since the last call. One caller only."""
-        news, self._rows.news = self._rows.news, set()
-        return news
-
-    @property
-    def serial(self) -> Serial:
-        """Of the last change."""
-        return self._journal.serial
 
     # Changes
 
@@ -247,22 +188,6 @@ class Unsaved:
             self._write(inode, row, offset, data)
         return self._journal.serial
 
-    async def read(self, piece: Piece) -> bytes | memoryview:
-        """Return the bytes of a piece of `spans`, verified.
-
-        Raises:
-            Damaged: they cannot be read back.
-        """
-        try:
-            return await self._journal.read(piece)
-        except Damaged:
-            self._damages.note(piece)
-            raise
-
-    def pinned(self) -> contextlib.AbstractContextManager[None]:
-        """Keep all pieces of now readable while we are inside, whatever is saved meanwhile."""
-        return self._journal.pinned()
-
     async def sync(self) -> None:
         """Return when everything done so far survives a power cut.
 
@@ -317,41 +242,6 @@ class Unsaved:
     def set_saving(self, stopped: str | None) -> None:
         """Say why nothing can be saved, so that writers need not wait for room; None: it can."""
         self._gate.set_saving(stopped)
-
-    @contextlib.contextmanager
-    def snapshot(
-        self, inodes: Iterable[InodeNo], dirents: Iterable[DirentKey]
-    ) -> Iterator[Snapshot]:
-        """Return unsaved rows as they are now, for a commit.
-
-        While we are inside their bytes stay readable, and a removal of one of them is
-        remembered, since the commit may bring what was removed.
-        """
-        taken = {inode: self._rows.inodes[inode] for inode in inodes}
-        names = {key: self._rows.dirents[key] for key in dirents}
-        sizes = tuple((inode, _size(state.value)) for inode, state in taken.items())
-        covered = Covered(self._journal.serial, sizes, tuple(names))
-        spans = {inode: self._rows.spans_of(inode).copy() for inode in taken}
-        with self._state.flying(covered), self._journal.pinned():
-            yield Snapshot(covered, taken, names, spans)
-
-    def read_now(self, pieces: Sequence[Piece]) -> list[bytes | memoryview]:
-        """Return the bytes of pieces of a snapshot, verified: blocking, on a worker thread.
-
-        Raises:
-            Damaged: some of them cannot be read back.
-        """
-        return self._journal.read_now(pieces)
-
-    @property
-    def intent(self) -> Intent | None:
-        """The commit whose outcome is not known yet."""
-        return None if self._state.intent is None else self._state.intent.intent
-
-    @property
-    def uploaded(self) -> list[Uploaded]:
-        """Packs that the store has and that no commit names yet."""
-        return [noted.pack for noted in self._state.packs.values()]
 
     def note_uploaded(self, pack: Uploaded) -> None:
         """Remember a pack whose upload was answered, so that a kill repeats none."""
@@ -433,10 +323,6 @@ class Unsaved:
         self._state.write(body, written)
         self._note_news(written.segment)
 
-    def _size_of(self, inode: InodeNo) -> int:
-        state = self._rows.inodes.get(inode)
-        return 0 if state is None else _size(state.value)
-
     def _forget(self, covered: Covered) -> None:
         self._note(Cleaned(self._env.now_ns(), covered))
         self._env.crash_point("unsaved.cleaned")
@@ -452,7 +338,3 @@ class Unsaved:
         if segment != self._newest_segment:
             self._newest_segment = segment
             self._cleaning_due.set()
-
-
-def _size(value: LocalInode | Gone) -> int:
-    return value.size_bytes if isinstance(value, LocalInode) else 0
