@@ -157,6 +157,17 @@ class UnlinkNative(
     version: VersionField
 
 
+class Detach(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=13):
+    """A directory shows no native objects any more: those below `prefix`, which it showed (N2).
+
+    What of them was to stay in it is bound by the same entry or an earlier one; the others belong
+    to the prefix's own name again, as a directory that no row knows.
+    """
+
+    inode: InodeField
+    prefix: PrefixField
+
+
 Operation = (
     Grant
     | NewInode
@@ -170,6 +181,7 @@ Operation = (
     | MoveFolder
     | Hide
     | UnlinkNative
+    | Detach
 )
 
 

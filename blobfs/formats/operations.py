@@ -12,6 +12,7 @@ import msgspec
 
 from blobfs.formats.commit import (
     AddLinks,
+    Detach,
     DropDirent,
     DropFolder,
     Grant,
@@ -61,6 +62,7 @@ WireOperation = (
     | MoveFolder
     | Hide
     | UnlinkNative
+    | Detach
 )
 
 _FIELDS: dict[int, int] = {

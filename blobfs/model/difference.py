@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from blobfs.formats.commit import (
     AddLinks,
+    Detach,
     DropDirent,
     DropFolder,
     Hide,
@@ -141,6 +142,8 @@ def _changing(
     if after.kind == Kind.FOLDER:
         if after.parent != before.parent:
             yield MoveFolder(inode, after.parent)
+        if before.prefix is not None and after.prefix is None:
+            yield Detach(inode, before.prefix)
     elif after.nlink != before.nlink:
         yield AddLinks(inode, after.nlink - before.nlink)
 

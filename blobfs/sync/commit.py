@@ -19,6 +19,7 @@ from blobfs.env import Env
 from blobfs.errors import Unreachable
 from blobfs.formats.commit import (
     AddLinks,
+    Detach,
     DropDirent,
     DropFolder,
     Entry,
@@ -299,7 +300,7 @@ class Committer:
                 # Both adopted one directory of native objects, or the root: it is the same.
                 if operation.prefix is None:
                     return self._contested_inode(operation.inode)
-            case SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder():
+            case SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder() | Detach():
                 return self._contested_inode(operation.inode)
             case SetAttributes():
                 # Both made entries in one directory: its times follow either.

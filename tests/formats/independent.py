@@ -106,6 +106,8 @@ class Volume:
         self.dirents: dict[tuple[int, bytes], int] = {}
         self.hidden: dict[tuple[bytes, str], bool] = {}
         """Versions of objects that do not show, and whether they may go."""
+        self.prefixes: dict[int, str] = {}
+        """The directories that show objects of other tools, and below which keys."""
         self._packs: list[bytes] = []
         about = json.loads(objects[".blobfs/volume"])
         assert (about["format"], about["version"]) == ("blobfs volume", 1)
@@ -177,7 +179,9 @@ class Volume:
     # -- operations ------------------------------------------------------------------
 
     def _new_inode(self, inode: int, *fields: Any) -> None:
-        kind, mode, uid, gid, mtime_ns, ctime_ns, _, _, parent = fields
+        kind, mode, uid, gid, mtime_ns, ctime_ns, _, prefix, parent = fields
+        if prefix is not None:
+            self.prefixes[inode] = prefix
         nlink = 1 if kind == 2 else 0
         self.inodes[inode] = File(kind, mode, uid, gid, mtime_ns, ctime_ns, parent, nlink)
 
@@ -206,6 +210,7 @@ class Volume:
 
     def _drop_folder(self, inode: int) -> None:
         del self.inodes[inode]
+        self.prefixes.pop(inode, None)
 
     def _move_folder(self, inode: int, parent: int) -> None:
         self.inodes[inode].parent = parent
@@ -216,6 +221,9 @@ class Volume:
     def _unlink_native(self, key: bytes, version: str) -> None:
         assert (key, version) in self.hidden
         self.hidden[key, version] = True
+
+    def _detach(self, inode: int, prefix: str) -> None:
+        assert self.prefixes.pop(inode) == prefix
 
 
 _OPERATIONS: dict[int, Callable[..., None]] = {
@@ -231,6 +239,7 @@ _OPERATIONS: dict[int, Callable[..., None]] = {
     10: Volume._move_folder,
     11: Volume._hide,
     12: Volume._unlink_native,
+    13: Volume._detach,
 }
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from blobfs.formats.commit import (
     AddLinks,
     Counters,
+    Detach,
     DropDirent,
     DropFolder,
     Entry,
@@ -137,6 +138,7 @@ def operations_in(packs: list[PackName]) -> st.SearchStrategy[Operation]:
         st.builds(MoveFolder, inodes, inodes),
         st.builds(Hide, object_keys, texts),
         st.builds(UnlinkNative, object_keys, texts),
+        st.builds(Detach, inodes, texts),
     )
 
 
