@@ -100,6 +100,10 @@ class FakeS3:
         return Reply(200, b"", {"ETag": _etag(body)})
 
     def _delete(self, request: Request, body: bytes) -> Reply:
+        current = self.objects.get(request.key)
+        wanted = request.headers.get("if-match")
+        if wanted is not None and current is not None and wanted != _etag(current[0]):
+            return _error(412, "PreconditionFailed")
         self.objects.pop(request.key, None)
         return Reply(204)
 

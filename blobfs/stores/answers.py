@@ -127,6 +127,9 @@ _FULL = _Meaning(
     "the store takes no more: its quota is used up, or it is full",
     "remove something from it, or have its quota raised",
 )
+_LEASED = _Meaning(
+    AccessDenied, "somebody holds a lease on the object", "have the lease released, or let it end"
+)
 _ARCHIVED = _Meaning(Unsupported, "the object is in an archive", "restore it, then read it again")
 _BUSY = _Meaning(Throttled, "the store asks for a pause")
 _SERVER_FAULT = _Meaning(Unreachable, "the store has a fault of its own")
@@ -165,6 +168,7 @@ _BY_CODE: dict[str, _Meaning] = {
     "XMinioStorageFull": _FULL,
     "InvalidObjectState": _ARCHIVED,
     "BlobArchived": _ARCHIVED,
+    "LeaseIdMissing": _LEASED,
     "BlobBeingRehydrated": _ARCHIVED,
     "SlowDown": _BUSY,
     "ServerBusy": _BUSY,

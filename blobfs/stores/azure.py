@@ -75,7 +75,11 @@ class AzureStore(Store):
     def __init__(self, login: Login, container: str, deadline_s: float) -> None:
         self.url = f"az://{container}"
         self.traits = StoreTraits(
-            put_if_absent=True, put_if_match=True, delete_batch=DELETE_BATCH, parallel=READ_THREADS
+            put_if_absent=True,
+            put_if_match=True,
+            delete_if_match=True,
+            delete_batch=DELETE_BATCH,
+            parallel=READ_THREADS,
         )
         self._sdk = AzureSdk(login, container, self.url, deadline_s)
         self._sdk_threads = trio.CapacityLimiter(SDK_THREADS)
@@ -165,6 +169,11 @@ class AzureStore(Store):
             batch = wanted[start : start + DELETE_BATCH]
             failed |= await self._in_thread(partial(self._sdk.delete, batch))
         return failed
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if _can_hold(key):
+            await self._in_thread(partial(self._sdk.delete_if_match, key, etag))
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -21,13 +21,14 @@ from azure.core.exceptions import (
     DecodeError,
     HttpResponseError,
     IncompleteReadError,
+    ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseTimeoutError,
 )
 from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.storage.blob import BlobClient, ContainerClient
 
-from blobfs.errors import BlobfsError, NotFound
+from blobfs.errors import BlobfsError, Changed, NotFound
 from blobfs.stores.answers import Answer, Call, Fault, Kind, error_of_answer, error_of_fault
 from blobfs.stores.azure_listing import Listed, is_folder, parse_listing
 from blobfs.stores.azure_login import Login
@@ -151,6 +152,23 @@ class AzureSdk:
             elif answer.status not in (202, 404):
                 failed[key] = error_of_answer(answer, self._call("delete", key))
         return failed
+
+    def delete_if_match(self, key: str, etag: str) -> None:
+        """Delete one version of a blob, also of one that stands for a folder."""
+        try:
+            self._delete_exactly(key, key, etag)
+        except Changed:  # what is absent is called so, too
+            if not key.endswith("/"):
+                raise
+            self._delete_exactly(key, key[:-1], etag)
+
+    def _delete_exactly(self, key: str, blob: str, etag: str) -> None:
+        with translated(Call("delete", self._where, key, "match")):
+            try:
+                self._blob(blob).delete_blob(**_condition(etag))
+            except ResourceNotFoundError as error:
+                if getattr(error, "error_code", None) != "BlobNotFound":
+                    raise
 
     def _delete_folder_blob(self, key: str) -> dict[str, BlobfsError]:
         try:

@@ -51,6 +51,9 @@ class StoreTraits:
     """`put(if_absent=True)` has exactly one winner."""
     put_if_match: bool
     """`put(if_match=...)` has exactly one winner."""
+    delete_if_match: bool
+    """`delete_if_match` leaves any other version alone. Servers are known to forget it, so who
+    relies on it proves it first."""
     delete_batch: int
     """Keys that one delete request takes; 1 where every key is a request."""
     parallel: int
@@ -151,6 +154,17 @@ class Store(ABC):
     @abstractmethod
     async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
         """Delete `keys`; return those that could not be, and why. Absent counts as deleted."""
+
+    @abstractmethod
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        """Delete the object under `key` if its version is `etag`, and no other.
+
+        That it is absent counts as deleted, or as changed: servers differ in what they tell.
+        An answer that did not come is Unreachable: who asks again finds it deleted.
+
+        Raises:
+            Changed: there is another version, which stays, or none.
+        """
 
     async def aclose(self) -> None:  # noqa: B027 - most stores hold nothing that needs closing
         """Let go of connections and threads. The store is not used after this."""

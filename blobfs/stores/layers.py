@@ -119,6 +119,10 @@ class Layer(Store):
         wanted = tuple(keys)  # a retry has to see them again
         return await self._through(Ask("delete", wanted), partial(self.inner.delete_many, wanted))
 
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        call = partial(self.inner.delete_if_match, key, etag)
+        await self._through(Ask("delete", (key,)), call)
+
     async def aclose(self) -> None:
         await self.inner.aclose()
 
@@ -329,6 +333,9 @@ class Prefixed(Store):
     async def delete_many(self, keys: Iterable[str]) -> dict[str, BlobfsError]:
         failed = await self.inner.delete_many(self.prefix + key for key in keys)
         return {key.removeprefix(self.prefix): error for key, error in failed.items()}
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        await self.inner.delete_if_match(self.prefix + key, etag)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

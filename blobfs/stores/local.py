@@ -53,7 +53,7 @@ from blobfs.stores.local_tree import (
     encode_key,
     split_key,
 )
-from blobfs.stores.local_write import Staging, Wanted, delete, put
+from blobfs.stores.local_write import Staging, Wanted, delete, delete_version, put
 from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 FIRST_SCAN = 10_000
@@ -126,7 +126,12 @@ class LocalStore(Store):
     url: str = field(init=False)
     traits: StoreTraits = field(
         default=StoreTraits(
-            put_if_absent=True, put_if_match=True, delete_batch=1000, parallel=16, raw_keys=True
+            put_if_absent=True,
+            put_if_match=True,
+            delete_if_match=True,
+            delete_batch=1000,
+            parallel=16,
+            raw_keys=True,
         )
     )
     _limiter: trio.CapacityLimiter = field(init=False)
@@ -182,6 +187,9 @@ class LocalStore(Store):
             return {}
         failed = await self._in_thread("", delete, self._staging, wanted)
         return {key: _fault(error, key, self.url) for key, error in failed.items()}
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        await self._in_thread(key, delete_version, self._staging, key, etag)
 
     # -- threads ---------------------------------------------------------------------
 

@@ -136,6 +136,29 @@ def delete(tree: Tree, staging: Staging, keys: Sequence[str]) -> dict[str, OSErr
     return failed
 
 
+def delete_version(tree: Tree, staging: Staging, key: str, etag: str) -> None:
+    """Delete `key`, and the folders that become empty by it, if its version is `etag`.
+
+    Nobody who takes the lock can come between the look and the removal; other programs could, in
+    the microseconds between them.
+
+    Raises:
+        Changed: as `Store.delete_if_match`.
+        OSError: as the system says.
+    """
+    parts = split_key(key)
+    with staging.lock():
+        found = None
+        if parts and parts[0] != STAGING:
+            with contextlib.suppress(Unsupported):  # no object, and not ours to remove
+                found = _find(tree, key, parts)
+        if found is not None and found.etag != etag:
+            raise Changed(f"object has another version. key={key!r} expected={etag!r}")
+        for folder in _delete_one(tree, key):
+            with contextlib.suppress(FileNotFoundError):
+                _sync_folder(folder)
+
+
 def _put_file(tree: Tree, staging: Staging, wanted: Wanted, parts: list[bytes]) -> str:
     with staging.body(wanted.staged_name, wanted.body) as (fd, staged):
         with staging.lock():

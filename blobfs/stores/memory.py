@@ -30,7 +30,13 @@ class MemoryStore(Store):
     url: str = "memory://"
     env: Env = field(default_factory=Env)
     traits: StoreTraits = field(
-        default=StoreTraits(put_if_absent=True, put_if_match=True, delete_batch=1000, parallel=64)
+        default=StoreTraits(
+            put_if_absent=True,
+            put_if_match=True,
+            delete_if_match=True,
+            delete_batch=1000,
+            parallel=64,
+        )
     )
     _objects: dict[str, _Object] = field(default_factory=dict)
     _sorted: list[str] = field(default_factory=list)
@@ -99,6 +105,15 @@ class MemoryStore(Store):
             if self._objects.pop(key, None) is not None:
                 del self._sorted[self._position(key)]
         return {}
+
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        await trio.lowlevel.checkpoint()
+        current = self._objects.get(key)
+        if current is None:
+            return
+        if current.info.etag != etag:
+            raise Changed(f"object has another version. key={key!r} expected={etag!r}")
+        del self._objects[key], self._sorted[self._position(key)]
 
     def peek(self, key: str) -> bytes:
         """Return the bytes under `key`, past the interface, for tests that want a witness."""

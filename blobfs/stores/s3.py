@@ -123,6 +123,10 @@ class S3Store(Store):
             failed |= await self._call(partial(self.client.delete, batch))
         return failed
 
+    async def delete_if_match(self, key: str, etag: str) -> None:
+        self._check(key)
+        await self._call(partial(self.client.delete_if_match, key, etag))
+
     async def aclose(self) -> None:
         if self.lookups is not None:
             self.lookups.connections.close()
@@ -190,6 +194,7 @@ def store_of(client: S3Client, deadline_s: float) -> S3Store:
     traits = StoreTraits(
         put_if_absent=True,
         put_if_match=True,
+        delete_if_match=True,
         delete_batch=DELETE_BATCH,
         parallel=PARALLEL,
         sorted_listing=is_aws(client.endpoint_url),

@@ -231,6 +231,21 @@ class S3Client:
             failed |= self._delete_batch(batch)
         return failed
 
+    def delete_if_match(self, key: str, etag: str) -> None:
+        """Delete one version of an object, as `Store.delete_if_match` does.
+
+        The ETag is all that S3 compares: the same bytes, stored again, have the same one.
+        """
+        call = Call("delete", self.url, key, "match")
+        asked(call, lambda: self._delete_exactly(key, f'"{etag}"'))
+
+    def _delete_exactly(self, key: str, quoted_etag: str) -> None:
+        try:
+            self.boto.delete_object(Bucket=self.bucket, Key=key, IfMatch=quoted_etag)
+        except boto_errors.ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchKey":
+                raise
+
     def _delete_one(self, key: str) -> None:
         call = Call("delete", self.url, key)
         asked(call, lambda: self.boto.delete_object(Bucket=self.bucket, Key=key))

@@ -16,6 +16,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -628,6 +629,39 @@ class StoreContract:
         assert failed == {}
         assert (await list_all(store)).keys == ["kept"]
 
+    async def test_only_the_version_that_was_meant_is_deleted(self, store: Store) -> None:
+        """Or what another tool has just written would go with the version before (N5)."""
+        old = await store.put("folder/key", b"old")
+        new = await store.put("folder/key", b"new, and longer")
+        await store.put("folder/neighbour", b"x")
+        with pytest.raises(Changed):
+            await store.delete_if_match("folder/key", old)
+        assert await self.peek(store, "folder/key") == b"new, and longer"
+        await store.delete_if_match("folder/key", new)
+        with pytest.raises(NotFound):
+            await store.head("folder/key")
+        assert (await list_all(store)).keys == ["folder/neighbour"]
+
+    async def test_deleting_a_version_of_what_is_absent(self, store: Store) -> None:
+        """Or a delete whose answer was lost would be tried for ever (N5)."""
+        etag = await store.put("key", b"x")
+        await store.delete_if_match("key", etag)
+        with suppress(Changed):
+            await store.delete_if_match("key", etag)
+        with suppress(Changed):
+            await store.delete_if_match("not/there/either", etag)
+        assert (await list_all(store)).keys == []
+
+    async def test_a_marker_is_deleted_by_its_version(self, store: Store) -> None:
+        """Or directories that were removed would be back for every other tool (N5)."""
+        await store.put("folder/", b"")
+        etag = (await store.head("folder/")).etag
+        with pytest.raises(Changed):
+            await store.delete_if_match("folder/", f"{etag}-not")
+        await store.delete_if_match("folder/", etag)
+        with pytest.raises(NotFound):
+            await store.head("folder/")
+
     # -- waiting ----------------------------------------------------------------------
 
     async def test_a_call_can_be_given_up(self, store: Store) -> None:
@@ -675,3 +709,8 @@ class ContainerContract:
             await homeless_store.put("key", b"x", if_absent=True)
         with pytest.raises(NotFound):
             await homeless_store.get("key")
+
+    async def test_a_missing_container_is_not_a_deleted_object(self, homeless_store: Store) -> None:
+        """Or an outage would be taken for the end of what was to be deleted (P5, N5)."""
+        with pytest.raises(NotFound):
+            await homeless_store.delete_if_match("key", "0123456789abcdef")

@@ -148,6 +148,7 @@ Ask = Callable[[Store], Awaitable[object]]
         (lambda store: store.put("key", b"x", if_absent=True), OutcomeUnknown),
         (lambda store: store.put("key", b"x", if_match="e"), OutcomeUnknown),
         (lambda store: store.delete_many(["key"]), Unreachable),
+        (lambda store: store.delete_if_match("key", "e"), Unreachable),
     ],
 )
 async def test_every_call_ends(

@@ -371,6 +371,7 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
         lambda: fake_store.list(max_keys=1),
         lambda: fake_store.put("key", b"x"),
         lambda: fake_store.delete_many(["key"]),
+        lambda: fake_store.delete_if_match("key", "e"),
     )
     for call in calls:
         fake.requests.clear()
