@@ -52,6 +52,9 @@ class Setting:
     """Returns a number that no inode has and none ever had (M1)."""
     equal: Set[tuple[InodeNo, InodeNo]] = frozenset()
     """Pairs of an inode of ours and one of theirs that hold the same bytes (C1)."""
+    names: Callable[[InodeNo], Iterable[DirentKey]] = lambda inode: ()
+    """Returns names that lead to a file at either moment, as far as they are known here. Asked for
+    files alone whose content is in question; a copy that nobody has a name for goes to the root."""
 
 
 class Conflict(msgspec.Struct, frozen=True, array_like=True):
@@ -72,7 +75,10 @@ class Rebased:
     """What was called by the first number here is called by the second from now on, wherever
     unsaved rows name it, with its unsaved bytes and open handles. The first may go on as theirs."""
     inodes: Mapping[InodeNo, LocalInode | Gone | None] = field(default_factory=dict)
-    """None: nothing of it is unsaved any more."""
+    """None: nothing of it is unsaved any more, nor of its bytes."""
+    unedited: Set[InodeNo] = frozenset()
+    """Files (by their later numbers) that keep a row and lose their unsaved bytes: what is
+    committed says the same."""
     dirents: Mapping[DirentKey, LocalDirent | Gone | None] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
 
