@@ -76,11 +76,11 @@ class Rebased:
     unsaved rows name it, with its unsaved bytes and open handles. The first may go on as theirs."""
     inodes: Mapping[InodeNo, LocalInode | Gone | None] = field(default_factory=dict)
     """None: nothing of it is unsaved any more, nor of its bytes."""
+    dirents: Mapping[DirentKey, LocalDirent | Gone | None] = field(default_factory=dict)
+    conflicts: tuple[Conflict, ...] = ()
     unedited: Set[InodeNo] = frozenset()
     """Files (by their later numbers) that keep a row and lose their unsaved bytes: what is
     committed says the same."""
-    dirents: Mapping[DirentKey, LocalDirent | Gone | None] = field(default_factory=dict)
-    conflicts: tuple[Conflict, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.numbers or self.inodes or self.dirents or self.conflicts)
