@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from blobfs.formats.rows import Kind, Native
+from blobfs.formats.rows import FileContent, Kind
 from blobfs.formats.tables import hidden_name
 from blobfs.types import InodeNo, PackName, Seq, Serial
 
@@ -57,9 +57,9 @@ class LocalInode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a directory: where it lies; 0 elsewhere and for the root."""
     target: bytes = b""
     """Of a symbolic link."""
-    bound: Native | None = None
-    """Of a file that was taken over from another tool and not committed since: its content, in
-    place of the committed one."""
+    bound: FileContent | None = None
+    """Of a file that no commit has: what its unsaved bytes lie over, in place of a committed
+    content. An object taken over from another tool, or what a copy was made of."""
 
 
 class LocalDirent(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -5,7 +5,7 @@ one new content under one new name. The order is the one in which replay can app
 exists before a name leads to it, and is without names before it goes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from blobfs.formats.commit import (
@@ -86,22 +86,31 @@ def _given_up(
 ) -> Iterator[UnlinkNative]:
     """Yield the objects that a row referred to, or was made of, and none does any more."""
     alive = {change.inode for change in inodes if change.after is not None}
+    hidden = list(hidden)
+    hidden_here = {hidden_by(name.name) for name in hidden}
     for name in hidden:
         dirent = name.after
         if dirent is not None and dirent.kind == Kind.FILE and dirent.inode not in alive:
             yield UnlinkNative(*hidden_by(name.name))
     for change in inodes:
-        bound = _bound_before(change)
+        bound = _bound_before(change, hidden_here)
         if bound is not None and (change.after is None or change.content not in (None, bound)):
             yield UnlinkNative(bound.key, bound.version)
 
 
-def _bound_before(change: InodeChange) -> Native | None:
-    """Return the object that a file was bound to when it was committed last, or taken over."""
+def _bound_before(change: InodeChange, hidden: Collection[tuple[bytes, str]]) -> Native | None:
+    """Return the object that a file was bound to when it was committed last, or taken over.
+
+    Who takes an object over hides it in the same entry. A conflict copy may be made of an object,
+    too, and gives up nothing: another file holds it, or held it.
+    """
     if change.before is not None:
         content = change.before.content
         return content if isinstance(content, Native) else None
-    return None if change.after is None else change.after.bound
+    bound = None if change.after is None else change.after.bound
+    if isinstance(bound, Native) and (bound.key, bound.version) in hidden:
+        return bound
+    return None
 
 
 def _making(inode: InodeNo, after: LocalInode, content: FileContent | None) -> Iterator[Operation]:

@@ -12,7 +12,15 @@ from msgspec.structs import replace
 
 from blobfs.errors import BlobfsError, Damaged
 from blobfs.formats.chunk import Buffer
-from blobfs.formats.rows import EMPTY, DirentRow, FileContent, InodeRow, Kind
+from blobfs.formats.rows import (
+    EMPTY,
+    DirentRow,
+    ExtentList,
+    Extents,
+    FileContent,
+    InodeRow,
+    Kind,
+)
 from blobfs.formats.wire import covered_bytes
 from blobfs.model.changes import Covered, DirentKey, LocalDirent, LocalInode
 from blobfs.model.chunking import Placed, plan_content
@@ -139,6 +147,8 @@ class Taken:
         base = self._base(inode, row)
         if base is None:
             return row.size_bytes > 0
+        if self.inodes_before[inode] is None and isinstance(base, Extents | ExtentList):
+            return True  # staged without a read: the commit has to list the packs of its chunks
         base_bytes = covered_bytes(base)
         return (
             bool(len(self.snapshot.spans[inode]))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from blobfs.env import Env
 from blobfs.errors import Changed, Damaged
-from blobfs.formats.rows import FileContent, InodeRow, Native
+from blobfs.formats.rows import FileContent, InodeRow
 from blobfs.formats.version import parse_version
+from blobfs.formats.wire import covered_bytes
 from blobfs.model.changes import LocalInode
 from blobfs.model.nodes import Node, as_local
 from blobfs.model.settling import Settling
@@ -28,8 +29,8 @@ from blobfs.volume.unsaved import Unsaved
 class Base:
     """What the unsaved bytes of a file lie over. Equal ones are the same content."""
 
-    version: Seq | Native
-    """The commit that brought it, or the object that no commit knows yet to hold it."""
+    version: Seq | FileContent
+    """The commit that brought it, or the content of a file that no commit has."""
     size_bytes: int
     content: FileContent
 
@@ -178,7 +179,8 @@ class VolumeFiles:
         committed = self._orphans.committed(inode)
         if committed is not None:
             return _base_of(committed)
-        return None if row.bound is None else Base(row.bound, row.bound.size_bytes, row.bound)
+        bound = row.bound
+        return None if bound is None else Base(bound, covered_bytes(bound), bound)
 
     async def _read_part(self, part: ReadPart, base: ContentReader | None) -> bytes | memoryview:
         if isinstance(part, Piece):

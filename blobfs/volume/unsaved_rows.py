@@ -16,6 +16,7 @@ from typing import TypeGuard
 import msgspec
 from msgspec.structs import replace
 
+from blobfs.formats.wire import covered_bytes
 from blobfs.model.changes import (
     Covered,
     DirentKey,
@@ -115,7 +116,7 @@ class Rows:
             return _held_bytes(value) - _held_bytes(old.value)
         before_bytes = self._base_bytes(inode)
         if isinstance(value, LocalInode) and value.bound is not None:
-            before_bytes = value.bound.size_bytes
+            before_bytes = covered_bytes(value.bound)
         return _held_bytes(value) - before_bytes
 
     def next_dirent(
