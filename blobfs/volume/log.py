@@ -9,6 +9,7 @@ be cancelled anywhere. A put that was cancelled may still land, so its intent mu
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import trio
 
@@ -132,6 +133,10 @@ class Log:
             self._note_head(head)
         return head
 
+    def doubt(self) -> None:
+        """Believe no empty slot because of an earlier look: the log may have been cut since (L4)."""
+        self._confirmed_ns = self._searched_ns = None
+
     def _is_due(self, last_ns: int | None) -> bool:
         # The wall clock, because the other one stands still while a machine sleeps.
         return last_ns is None or abs(self._env.now_ns() - last_ns) >= TIP_IS_BELIEVED_NS
@@ -155,22 +160,30 @@ class Log:
         numbers = [seq for found in page.objects if (seq := parse_log_key(found.key)) is not None]
         for expected, seq in enumerate(numbers, after.seq + 1):
             if seq != expected:
-                await self._require_uncut(after)
-                raise Damaged(
-                    f"an entry of the log is gone. key={log_key(Seq(expected))!r} next={seq} "
-                    f"store={self._store.url}",
-                    hint="nothing was changed; bring it back, or run `blobfs check`",
-                )
+                await self._refuse_gone(after, Seq(expected))
         found: list[bytes] = []
         while len(found) < len(numbers):
             some = numbers[len(found) : len(found) + PARALLEL_SLOTS]
             part = await self._slots(range(some[0], some[-1] + 1))
             found += part
             if len(part) < len(some):
-                return found  # it was cut meanwhile: `head` will say so
+                await self._refuse_gone(after, Seq(numbers[len(found)]))
         if len(numbers) < at_most:
             self._searched_ns = self._env.now_ns()
         return found
+
+    async def _refuse_gone(self, after: Position, seq: Seq) -> NoReturn:
+        """Say why a slot is empty that was filled: it was cut, which is so once `head` agrees (L4),
+        or lost (L5). It is the tip in neither case.
+
+        Raises:
+            Overtaken, Damaged: always.
+        """
+        await self._require_uncut(after)
+        raise Damaged(
+            f"an entry of the log is gone. key={log_key(seq)!r} store={self._store.url}",
+            hint="nothing was changed; bring it back, or run `blobfs check`",
+        )
 
     async def _filled_slots(self, after: Seq, at_most: int) -> list[bytes]:
         """Return what lies in the slots behind `after`, up to the first empty one."""
@@ -242,7 +255,10 @@ class Log:
                 found = await self._look(seq, data)
                 step, is_mine = after_slot(found), found is Slot.MINE
             if step is Step.READ_HEAD:
-                return after_head((await self.head()).floor, seq, is_mine=is_mine)
+                outcome = after_head((await self.head()).floor, seq, is_mine=is_mine)
+                if outcome is Outcome.OVERTAKEN:
+                    self.doubt()
+                return outcome
         return Outcome.UNKNOWN
 
     async def _put(self, seq: Seq, data: bytes) -> Answer:

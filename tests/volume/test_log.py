@@ -160,8 +160,9 @@ class TestReading:
 
     async def test_entries_behind_a_hole_do_not_count(self, world: World) -> None:
         """A put that is still on its way belongs between them."""
-        filled = await world.fill(5)
         store, log = world.faulty()
+        assert (await log.newer(START)).is_tip
+        filled = await world.fill(5)
         store.fail("get", NotFound("not yet"), key=log_key(Seq(4)))
         assert await log.newer(START) == Tail(tuple(filled[:3]), is_tip=True)
         assert await log.newer(filled[2].position) == Tail(tuple(filled[3:]), is_tip=True)
@@ -173,6 +174,29 @@ class TestReading:
         with pytest.raises(Damaged, match=log_key(Seq(2))):
             await world.log().newer(START)
         assert (await world.log().newer(filled[-1].position)).is_tip
+
+    @pytest.mark.parametrize("gone", [3, 4])
+    @pytest.mark.parametrize("is_cut", [False, True])
+    async def test_what_was_listed_and_is_gone_is_not_the_tip(
+        self, world: World, gone: int, is_cut: bool
+    ) -> None:
+        """What was removed between the listing and the look at it would be committed over (L5);
+        what was cut away meanwhile would be missing, in silence (L4)."""
+        filled = await world.fill(4)
+        key = log_key(Seq(gone))
+
+        async def goes() -> None:
+            if is_cut:
+                await world.create(cut(gone))
+            await world.bucket.delete_many([key])
+
+        def is_slot(ask: Ask) -> bool:
+            return ask.kind == "get" and ask.keys[0] == key
+
+        log = Log(Meanwhile(world.bucket, is_slot, goes), world.env())
+        assert not (await log.newer(START, at_most=2)).is_tip
+        with pytest.raises(Overtaken if is_cut else Damaged, match="cut" if is_cut else key):
+            await log.newer(filled[1].position)
 
     async def test_silence_is_not_the_tip(self, world: World) -> None:
         """Who took a failed request for the end of the log would commit onto an old tree (P5)."""
@@ -413,6 +437,16 @@ class TestPutting:
             await world.bucket.put(log_key(Seq(1)), in_the_slot)
         await world.create(cut(1))
         assert await world.log().put(Seq(1), MINE) is Outcome.OVERTAKEN
+
+    async def test_who_was_overtaken_believes_no_empty_slot(self, world: World) -> None:
+        """What landed before it was cut away would be taken for void, and done twice (L3)."""
+        log = world.log()
+        assert (await log.newer(START)).is_tip
+        await world.create(cut(1))
+        assert await log.put(Seq(1), MINE) is Outcome.OVERTAKEN
+        await world.bucket.delete_many([log_key(Seq(1))])
+        with pytest.raises(Overtaken):
+            await log.newer(START)
 
     async def test_head_is_read_after_the_put(self, world: World) -> None:
         """A floor that rose just before the put has to be seen (L3)."""
