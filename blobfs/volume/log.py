@@ -134,7 +134,7 @@ class Log:
         return head
 
     def doubt(self) -> None:
-        """Believe no empty slot because of an earlier look: the log may have been cut since (L4)."""
+        """Believe no empty slot because of an earlier look: the log may be cut since (L4)."""
         self._confirmed_ns = self._searched_ns = None
 
     def _is_due(self, last_ns: int | None) -> bool:
