@@ -31,7 +31,7 @@ from blobfs.formats.envelope import Envelope
 from blobfs.formats.keys import MOST_SEQ, checkpoint_key, checkpoint_name, parse_checkpoint_name
 from blobfs.formats.refusal import damaged, refuse_unknown_needs
 from blobfs.formats.rows import PackNameField, SignedField
-from blobfs.formats.tables import HashField, Row, Table
+from blobfs.formats.tables import HashField, Kept, Row, Table
 from blobfs.formats.wire import Malformed
 from blobfs.types import FIRST_NATIVE_INODE, MIB, PackName, Seq
 
@@ -70,6 +70,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """Name of the checkpoint before, None for the first."""
     tables: tuple[TableRoot, ...]
     """In the order of their numbers."""
+    kept: Kept | None = None
+    """What native objects that were given up come to; None: its author did not say."""
 
     def root(self, table: Table) -> TableRoot:
         """Return where the rows of a table are."""
@@ -96,6 +98,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     previous: str | None
     packs: tuple[PackNameField, ...]
     tables: tuple[_Table, ...]
+    kept: Kept | None = None
 
 
 _TABLES_AT = 8
@@ -108,7 +111,7 @@ def encode_checkpoint(checkpoint: Checkpoint) -> tuple[str, bytes]:
     Raises TooLong when too much of it lies in the manifest itself, ValueError when it cannot be
     right.
     """
-    data = _ENVELOPE.seal(msgspec.msgpack.encode(_spell(checkpoint)))
+    data = _ENVELOPE.seal(msgspec.msgpack.encode(_elements(_spell(checkpoint))))
     name = checkpoint_name(checkpoint.seq, hashlib.sha256(data).digest())
     if decode_checkpoint(data, name=name) != checkpoint:
         raise ValueError(f"checkpoint would not be read as it is. seq={checkpoint.seq}")
@@ -151,7 +154,14 @@ def _spell(checkpoint: Checkpoint) -> _Body:
             _Table(root.table, spell_refs(root.refs, packs), root.rows)
             for root in checkpoint.tables
         ),
+        kept=checkpoint.kept,
     )
+
+
+def _elements(body: _Body) -> tuple[Any, ...]:
+    """Return what stands in the array: what its author did not know to say is left out."""
+    elements = msgspec.structs.astuple(body)
+    return elements if body.kept is not None else elements[:-1]
 
 
 def _refs(checkpoint: Checkpoint) -> Iterator[BlockRef]:
@@ -172,6 +182,7 @@ def _read(body: _Body) -> Checkpoint:
         granted_to=body.granted_to,
         previous=body.previous,
         tables=tuple(_read_table(each, body.packs) for each in body.tables),
+        kept=body.kept,
     )
 
 

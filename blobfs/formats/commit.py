@@ -168,6 +168,13 @@ class Detach(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     prefix: PrefixField
 
 
+class DropNative(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=14):
+    """The bytes of a version that was given up were removed, or are gone: none are kept (N5)."""
+
+    key: KeyField
+    version: VersionField
+
+
 Operation = (
     Grant
     | NewInode
@@ -182,6 +189,7 @@ Operation = (
     | Hide
     | UnlinkNative
     | Detach
+    | DropNative
 )
 
 

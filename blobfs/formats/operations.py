@@ -15,6 +15,7 @@ from blobfs.formats.commit import (
     Detach,
     DropDirent,
     DropFolder,
+    DropNative,
     Grant,
     Hide,
     MoveFolder,
@@ -63,6 +64,7 @@ WireOperation = (
     | Hide
     | UnlinkNative
     | Detach
+    | DropNative
 )
 
 _FIELDS: dict[int, int] = {

@@ -27,8 +27,10 @@ from blobfs.formats.rows import (
     KeyField,
     SeqField,
     SignedField,
+    SizeField,
     VersionField,
 )
+from blobfs.formats.version import parse_version
 from blobfs.formats.wire import Malformed, covered_bytes
 from blobfs.types import FIRST_NATIVE_INODE, ClientId, Seq
 
@@ -79,7 +81,20 @@ class HiddenRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     seq: SeqField
     """The commit that hid it."""
     unlinked_ns: SignedField | None = None
-    """When the last reference to it went, by the time of that commit; None: not yet (N5)."""
+    """When the last reference to it went, by the time of that commit; None: there is one, or its
+    bytes are gone (N5)."""
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the objects come to that were given up, and whose bytes are kept (N5)."""
+
+    objects: SizeField = 0
+    bytes: SizeField = 0
+
+
+def kept_of(version: str) -> Kept:
+    """Return what one version of an object comes to; one that does not say its size, to none."""
+    return Kept(1, parse_version(version).size_bytes or 0)
 
 
 HIDDEN_STEM_BYTES = 300

@@ -100,7 +100,8 @@ class CheckpointCheck:
         """Compare what it says with what the log comes to at the same commit."""
         checkpoint = found.checkpoint
         says = checkpoint.chain, checkpoint.time_ns, checkpoint.counters, checkpoint.granted_to
-        if says != (state.chain, state.time_ns, state.counters, state.granted_to):
+        is_same = says == (state.chain, state.time_ns, state.counters, state.granted_to)
+        if not is_same or checkpoint.kept not in (None, state.kept):
             problem = f"it does not say what the log comes to at commit {state.seq}"
             self._findings.damaged("checkpoint", found.key, problem)
 

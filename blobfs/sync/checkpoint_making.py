@@ -230,6 +230,7 @@ class Making:
             granted_to=state.granted_to,
             previous=previous,
             tables=tuple(root for root in roots if root.refs or root.rows),
+            kept=state.kept,
         )
 
 

@@ -40,6 +40,7 @@ from blobfs.volume.tree_base import (
     doubted,
     named_keys,
     roots_of,
+    tables_wanted,
 )
 from blobfs.volume.tree_blocks import Block, NotLoaded, rows_of, unloaded
 from blobfs.volume.tree_changes import changed_bytes
@@ -90,7 +91,8 @@ class Tree(TreeReading):
         Raises: as `load`.
         """
         try:
-            fetched = await self._loader.fetch_wanted(roots_of(checkpoint), Wanted(wanted))
+            is_wanted = Wanted(wanted, tables_wanted(checkpoint))
+            fetched = await self._loader.fetch_wanted(roots_of(checkpoint), is_wanted)
         except (Damaged, Unsupported):
             await self._database.write(partial(doubt, name=name))
             raise
@@ -145,12 +147,20 @@ class Tree(TreeReading):
 
     async def load_all(self) -> None:
         """Load all that the tree holds. Raises: as `load`."""
-        while missing := self._unloaded():
+        while missing := self._unloaded(Table):
             await self._load(missing)
 
-    def _unloaded(self) -> list[Block]:
+    async def load_kept(self) -> None:
+        """Load what it takes to know all objects that were given up and are kept (N5).
+
+        Raises: as `load`.
+        """
+        while not self.knows_all_kept() and (missing := self._unloaded([Table.HIDDEN])):
+            await self._load(missing)
+
+    def _unloaded(self, tables: Iterable[Table]) -> list[Block]:
         with self._database.read() as reader:
-            found = (block for table in Table for block in unloaded(reader, table))
+            found = (block for table in tables for block in unloaded(reader, table))
             return list(islice(found, BLOCKS_AT_ONCE))
 
     async def _load(self, blocks: Iterable[Block]) -> None:

@@ -8,9 +8,10 @@ Concurrency: functions of one transaction.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from blobfs.database import Reader, Writer
 from blobfs.formats.checkpoint import Checkpoint
@@ -22,9 +23,10 @@ from blobfs.formats.commit import (
     PutDirent,
 )
 from blobfs.formats.rows import DirentRow, InodeRow
-from blobfs.formats.tables import ClientState, Row, Table
+from blobfs.formats.tables import ClientState, Kept, Row, Table
 from blobfs.types import ClientId, InodeNo
 from blobfs.volume.tree_blocks import NAMES, Block, begin_blocks
+from blobfs.volume.tree_kept import known_kept, note_loaded
 from blobfs.volume.tree_loading import Fetched, take_in
 from blobfs.volume.tree_rows import (
     LogState,
@@ -44,19 +46,27 @@ SMALL_TABLES = (Table.CLIENTS, Table.RANGES)
 
 
 class Wanted:
-    """Which blocks hold rows that are wanted: some keys, and the small tables."""
+    """Which blocks hold rows that are wanted: some keys, and some tables as a whole."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], tables: Collection[Table] = SMALL_TABLES) -> None:
+        self._tables = tables
         self._keys: dict[Table, list[bytes]] = defaultdict(list)
         for table, key in sorted(keys):
             self._keys[table].append(key)
 
     def __call__(self, block: Block) -> bool:
-        if block.table in SMALL_TABLES:
+        if block.table in self._tables:
             return True
         keys = self._keys[block.table]
         place = bisect_left(keys, block.ref.first)
         return place < len(keys) and keys[place] <= block.ref.last
+
+
+def tables_wanted(checkpoint: Checkpoint) -> Collection[Table]:
+    """Return the tables of which the tree needs all rows to begin from the checkpoint."""
+    if checkpoint.kept is None:  # what is kept has to be counted
+        return (*SMALL_TABLES, Table.HIDDEN)
+    return SMALL_TABLES
 
 
 def roots_of(checkpoint: Checkpoint) -> list[Block]:
@@ -102,7 +112,12 @@ def begin(writer: Writer, prepared: Prepared) -> None:
     _begin_anew(writer, roots_of(checkpoint), _state_of(checkpoint))
     for root in checkpoint.tables:
         writer.put_absent(NAMES[root.table], root.rows)
+        if root.table is Table.HIDDEN:
+            note_loaded(writer, root.rows)
     take_in(writer, prepared.fetched)
+    if checkpoint.kept is None:
+        state = replace(_state_of(checkpoint), kept=known_kept(writer))
+        writer.put("state", b"log", encode(state))
     writer.put("state", b"base", prepared.name.encode())
 
 
@@ -125,7 +140,7 @@ def doubt(writer: Writer, name: str) -> None:
 
 def _begin_anew(writer: Writer, roots: Iterable[Block], state: LogState) -> None:
     begin_blocks(writer, roots)
-    for table in ("chunks", "changed"):
+    for table in ("chunks", "changed", "kept"):
         writer.clear(table)
     writer.put("state", b"log", encode(state))
 
@@ -157,6 +172,7 @@ def _state_of(checkpoint: Checkpoint) -> LogState:
         counters.content_bytes,
         counters.dirents_digest,
         checkpoint.granted_to,
+        checkpoint.kept or Kept(),
     )
 
 

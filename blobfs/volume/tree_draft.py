@@ -16,10 +16,19 @@ from blobfs.database import Writer
 from blobfs.errors import Damaged
 from blobfs.formats.commit import Entry
 from blobfs.formats.rows import DirentRow, Extent, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, Table, hidden_key
+from blobfs.formats.tables import (
+    ClientState,
+    GrantedRange,
+    HiddenRow,
+    Kept,
+    Table,
+    hidden_key,
+    kept_of,
+)
 from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo
 from blobfs.volume.tree_blocks import NAMES, Rows
 from blobfs.volume.tree_changes import note_changed
+from blobfs.volume.tree_kept import note_kept
 from blobfs.volume.tree_rows import (
     LogState,
     Place,
@@ -50,6 +59,7 @@ class Draft:
         self._dirents: dict[DirentKey, DirentRow | None] = {}
         self._dirents_before: dict[DirentKey, DirentRow | None] = {}
         self._hidden: dict[bytes, HiddenRow] = {}
+        self._hidden_before: dict[bytes, HiddenRow | None] = {}
         self._places: dict[bytes, Place] = {}
         self._ranges: dict[int, GrantedRange] = {}
         self._range: GrantedRange | None = None
@@ -134,11 +144,25 @@ class Draft:
         if (row := self._hidden.get(place)) is not None:
             return row
         data = self._reader.get("hidden", place)
-        return None if data is None else decode_hidden(data)
+        row = None if data is None else decode_hidden(data)
+        self._hidden_before[place] = row
+        return row
 
     def put_hidden(self, row: HiddenRow) -> None:
-        """Hide a version of a native object, or change what is said of it."""
+        """Hide a version of a native object, or change what is said of it.
+
+        `hidden` was called for it before.
+        """
         self._hidden[hidden_key(row.key, row.version)] = row
+
+    def kept(self) -> Kept:
+        """Return what the objects come to by now that were given up and are kept (N5)."""
+        objects, size_bytes = self.before.kept.objects, self.before.kept.bytes
+        for place, row in self._hidden.items():
+            sign = _is_kept(row) - _is_kept(self._hidden_before[place])
+            kept = kept_of(row.version)
+            objects, size_bytes = objects + sign * kept.objects, size_bytes + sign * kept.bytes
+        return Kept(objects, size_bytes)
 
     def add_places(self, extents: Iterable[Extent]) -> None:
         """Note where chunks lie.
@@ -221,6 +245,8 @@ class Draft:
         for table, changed in rows.items():
             for key, row in changed:
                 _put(writer, NAMES[table], key, row)
+        for place, hidden in sorted(self._hidden.items()):
+            note_kept(writer, place, hidden, self.entry.client)
         for chunk in sorted(self._places):
             _put(writer, "chunks", chunk, self._places[chunk])
         for pack in self.entry.packs:
@@ -251,6 +277,10 @@ class Draft:
             f"an entry of the log cannot be applied: {what} slot={self.seq}",
             hint="run `blobfs check`; nothing was changed, and what is unsaved is kept",
         )
+
+
+def _is_kept(row: HiddenRow | None) -> bool:
+    return row is not None and row.unlinked_ns is not None
 
 
 def _put(writer: Writer, table: str, key: bytes, row: msgspec.Struct | None) -> None:

@@ -28,6 +28,7 @@ from blobfs.volume.tree_blocks import (
     take_rows,
     unloaded,
 )
+from blobfs.volume.tree_kept import note_loaded
 from blobfs.volume.tree_rows import Place, encode
 
 FetchChunks = Callable[[Sequence[Extent]], Awaitable[Sequence[Buffer]]]
@@ -150,6 +151,8 @@ def take_in(writer: Writer, fetched: Iterable[Fetched]) -> None:
             take_refs(writer, each.block, each.refs)
         elif take_rows(writer, each.block, each.rows):
             writer.put_absent("chunks", each.places)
+            if each.block.table is Table.HIDDEN:
+                note_loaded(writer, each.rows)
 
 
 class _Window:

@@ -13,6 +13,7 @@ from blobfs.formats.tables import (
     HIDDEN_STEM_BYTES,
     ClientState,
     GrantedRange,
+    Kept,
     hidden_key,
     hidden_stem,
 )
@@ -21,6 +22,7 @@ from blobfs.model.changes import HIDDEN_FOLDER
 from blobfs.types import KIB, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree_base import Key
 from blobfs.volume.tree_blocks import Block, LazyRows, Rows, covering, is_whole
+from blobfs.volume.tree_kept import KeptObject, kept_objects, known_kept
 from blobfs.volume.tree_replay import read_state
 from blobfs.volume.tree_rows import (
     LogState,
@@ -125,6 +127,20 @@ class TreeReading:
         with self._database.read() as reader:
             behind = self._rows(reader).range("hidden", stem, stem + LAST_STEM)
             return next(iter(behind), None) is not None
+
+    def kept(self) -> Kept:
+        """Return what the native objects come to that were given up and are kept (N5)."""
+        return self.state.kept
+
+    def kept_objects(self) -> list[KeptObject]:
+        """Return those of them that are known here; `Tree.load_kept` makes that all of them."""
+        with self._database.read() as reader:
+            return list(kept_objects(reader))
+
+    def knows_all_kept(self) -> bool:
+        """Return whether that is all of them already."""
+        with self._database.read() as reader:
+            return known_kept(reader).objects >= read_state(reader).kept.objects
 
     def has_dirents(self, parent: InodeNo) -> bool:
         """Return whether the directory has any name in the volume."""

@@ -16,6 +16,7 @@ from blobfs.formats.commit import (
     Detach,
     DropDirent,
     DropFolder,
+    DropNative,
     Entry,
     Grant,
     Hide,
@@ -27,7 +28,7 @@ from blobfs.formats.commit import (
     SetXattr,
     UnlinkNative,
 )
-from blobfs.formats.rows import EMPTY, DirentRow, ExtentList, Extents, InodeRow, Kind
+from blobfs.formats.rows import EMPTY, DirentRow, ExtentList, Extents, InodeRow, Kind, Native
 from blobfs.formats.tables import HiddenRow
 from blobfs.model.chain import Landed, follow
 from blobfs.types import ROOT_INODE
@@ -37,9 +38,7 @@ from blobfs.volume.tree_rows import LogState, decode_state, dirent_key
 from blobfs.volume.tree_settle import settle
 
 
-def replay(
-    writer: Writer, landed: tuple[Landed, ...], rebased: bytes | None = None
-) -> LogState:
+def replay(writer: Writer, landed: tuple[Landed, ...], rebased: bytes | None = None) -> LogState:
     """Apply entries that follow each other; return the state behind the last.
 
     `rebased` is kept with it: what the unsaved rows become over that state (`Tree.rebased`).
@@ -131,6 +130,8 @@ def _set_content(draft: Draft, op: SetContent) -> None:
         draft.add_places(content.extents)
     elif isinstance(content, ExtentList):
         draft.add_places(part.chunk for part in content.parts)
+    elif isinstance(content, Native):
+        _let_go(draft, content.key, content.version)  # nobody may remove what is referred to again
     seq = draft.seq
     row = replace(row, size_bytes=op.size_bytes, content=content, seq=seq, content_seq=seq)
     draft.put_inode(op.inode, row)
@@ -223,6 +224,19 @@ def _unlink_native(draft: Draft, op: UnlinkNative) -> None:
         draft.put_hidden(replace(row, unlinked_ns=draft.entry.time_ns))
 
 
+def _drop_native(draft: Draft, op: DropNative) -> None:
+    if draft.hidden(op.key, op.version) is None:
+        draft.refuse(f"the bytes of an object are gone that still shows. key={op.key!r}")
+    _let_go(draft, op.key, op.version)
+
+
+def _let_go(draft: Draft, key: bytes, version: str) -> None:
+    """Let a version be none that was given up and is kept; two clients may do so."""
+    row = draft.hidden(key, version)
+    if row is not None and row.unlinked_ns is not None:
+        draft.put_hidden(replace(row, unlinked_ns=None))
+
+
 _OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
     Grant: _grant,
     NewInode: _new_inode,
@@ -237,4 +251,5 @@ _OPERATIONS: dict[type, Callable[[Draft, Any], None]] = {
     Hide: _hide,
     UnlinkNative: _unlink_native,
     Detach: _detach,
+    DropNative: _drop_native,
 }

@@ -9,6 +9,7 @@ Tables:
     clients     client id                   -> ClientState
     ranges      last number of the range    -> GrantedRange (M1)
     hidden      `tables.hidden_key`         -> HiddenRow (N1)
+    kept        `tables.hidden_key`         -> KeptObject: see `tree_kept`
     state       b"format" / b"volume"       -> version of these tables / id of the volume
                 b"log"                      -> LogState
                 b"base"                     -> name of the checkpoint that the tree began from
@@ -31,16 +32,16 @@ import xxhash
 
 from blobfs.formats.commit import Counters
 from blobfs.formats.rows import DirentRow, InodeRow
-from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow
+from blobfs.formats.tables import ClientState, GrantedRange, HiddenRow, Kept
 from blobfs.model.chain import Position
 from blobfs.types import ROOT_INODE, InodeNo, PackName, Seq
 
 TABLES = (
     *("inodes", "dirents", "chunks", "packs", "clients", "ranges", "hidden", "state"),
-    *("changed", "unloaded", "loaded"),
+    *("kept", "changed", "unloaded", "loaded"),
 )
 
-FORMAT = b"1"
+FORMAT = b"2"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,6 +67,8 @@ class LogState(msgspec.Struct, frozen=True, array_like=True):
     """As in `Counters`."""
     granted_to: int
     """Numbers from here on, below those of native objects, were granted to nobody (M1)."""
+    kept: Kept = Kept()
+    """What native objects come to that were given up, and whose bytes are kept (N5)."""
 
     @property
     def position(self) -> Position:

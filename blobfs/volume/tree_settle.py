@@ -112,6 +112,7 @@ def _next_state(draft: Draft) -> LogState:
         content_bytes=counters.content_bytes,
         dirents_digest=counters.dirents_digest,
         granted_to=draft.granted_to,
+        kept=draft.kept(),
     )
 
 

@@ -222,6 +222,10 @@ class Volume:
         assert (key, version) in self.hidden
         self.hidden[key, version] = True
 
+    def _drop_native(self, key: bytes, version: str) -> None:
+        assert (key, version) in self.hidden
+        self.hidden[key, version] = False
+
     def _detach(self, inode: int, prefix: str) -> None:
         assert self.prefixes.pop(inode) == prefix
 
@@ -240,6 +244,7 @@ _OPERATIONS: dict[int, Callable[..., None]] = {
     11: Volume._hide,
     12: Volume._unlink_native,
     13: Volume._detach,
+    14: Volume._drop_native,
 }
 
 

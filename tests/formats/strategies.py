@@ -10,6 +10,7 @@ from blobfs.formats.commit import (
     Detach,
     DropDirent,
     DropFolder,
+    DropNative,
     Entry,
     Grant,
     Hide,
@@ -139,6 +140,7 @@ def operations_in(packs: list[PackName]) -> st.SearchStrategy[Operation]:
         st.builds(Hide, object_keys, texts),
         st.builds(UnlinkNative, object_keys, texts),
         st.builds(Detach, inodes, texts),
+        st.builds(DropNative, object_keys, texts),
     )
 
 

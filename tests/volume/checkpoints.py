@@ -74,6 +74,7 @@ def checkpoint_of(
         granted_to=state.granted_to,
         previous=previous,
         tables=tuple(_root(tree, table, chunks, levels) for table in Table if _rows(tree, table)),
+        kept=state.kept,
     )
     name, _ = encode_checkpoint(checkpoint)
     return name, checkpoint
