@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import NewType
 
 InodeNo = NewType("InodeNo", int)
-"""A FUSE node id, which is also `st_ino`; 1 is the root."""
+"""The number of an inode; 1 is the root."""
+
+NodeNo = NewType("NodeNo", int)
+"""What a kernel calls an inode: a FUSE node id, which is also `st_ino`. As a rule the number of the
+inode (`vfs.node_ids`)."""
 
 HandleNo = NewType("HandleNo", int)
 """An open file or directory, as the front-end names it."""

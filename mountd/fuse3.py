@@ -24,7 +24,7 @@ from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.listing import MOST_NAME_BYTES
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import Wanted
-from blobfs.types import ByteRange, HandleNo, InodeNo
+from blobfs.types import ByteRange, HandleNo, NodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
 from mountd.fuse_requests import Load, handler, log_failure
@@ -67,7 +67,7 @@ class Front(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        found = await self._vfs.lookup(InodeNo(parent_inode), name)
+        found = await self._vfs.lookup(NodeNo(parent_inode), name)
         if not isinstance(found, Absent):
             return self._entry(found)
         negative = pyfuse3.EntryAttributes()  # inode 0: not there, for as long as it says
@@ -78,7 +78,7 @@ class Front(pyfuse3.Operations):
         # Nobody waits for an answer, and not even an errno may be raised here.
         for inode, count in inode_list:
             try:
-                self._vfs.forget(InodeNo(inode), count)
+                self._vfs.forget(NodeNo(inode), count)
             except BlobfsError as error:
                 log_failure("forget", error)
             except Exception:
@@ -88,7 +88,7 @@ class Front(pyfuse3.Operations):
     async def getattr(
         self, inode: int, ctx: pyfuse3.RequestContext | None = None
     ) -> pyfuse3.EntryAttributes:
-        return self._entry(self._vfs.getattr(InodeNo(inode)))
+        return self._entry(self._vfs.getattr(NodeNo(inode)))
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -104,7 +104,7 @@ class Front(pyfuse3.Operations):
 
     @handler
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return await self._vfs.opendir(InodeNo(inode))
+        return await self._vfs.opendir(NodeNo(inode))
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -130,7 +130,7 @@ class Front(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         truncate = bool(flags & os.O_TRUNC)
-        handle = self._vfs.open(InodeNo(inode), for_writing=writing, truncate=truncate)
+        handle = self._vfs.open(NodeNo(inode), for_writing=writing, truncate=truncate)
         return _file_info(handle)
 
     @handler
@@ -164,7 +164,7 @@ class Front(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         attributes, handle = await self._vfs.create(
-            InodeNo(parent_inode),
+            NodeNo(parent_inode),
             name,
             mode,
             _maker(ctx),
@@ -177,37 +177,37 @@ class Front(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        parent = InodeNo(parent_inode)
+        parent = NodeNo(parent_inode)
         return self._entry(await self._vfs.mknod(parent, name, mode, rdev, _maker(ctx)))
 
     @handler
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        parent = InodeNo(parent_inode)
+        parent = NodeNo(parent_inode)
         return self._entry(await self._vfs.mkdir(parent, name, mode, _maker(ctx)))
 
     @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        parent = InodeNo(parent_inode)
+        parent = NodeNo(parent_inode)
         return self._entry(await self._vfs.symlink(parent, name, target, _maker(ctx)))
 
     @handler
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        parent = InodeNo(new_parent_inode)
-        return self._entry(await self._vfs.link(InodeNo(inode), parent, new_name))
+        parent = NodeNo(new_parent_inode)
+        return self._entry(await self._vfs.link(NodeNo(inode), parent, new_name))
 
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._vfs.unlink(InodeNo(parent_inode), name)
+        await self._vfs.unlink(NodeNo(parent_inode), name)
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._vfs.rmdir(InodeNo(parent_inode), name)
+        await self._vfs.rmdir(NodeNo(parent_inode), name)
 
     @handler
     async def rename(
@@ -219,7 +219,7 @@ class Front(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        old, new = InodeNo(parent_inode_old), InodeNo(parent_inode_new)
+        old, new = NodeNo(parent_inode_old), NodeNo(parent_inode_new)
         await self._vfs.rename(old, name_old, new, name_new, flags)
 
     @handler
@@ -239,11 +239,12 @@ class Front(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         atime_ns = attr.st_atime_ns if fields.update_atime else None
-        return self._entry(self._vfs.setattr(InodeNo(inode), wanted, atime_ns))
+        handle = None if fh is None else HandleNo(fh)
+        return self._entry(self._vfs.setattr(NodeNo(inode), wanted, atime_ns, handle=handle))
 
     @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        return self._vfs.readlink(InodeNo(inode))
+        return self._vfs.readlink(NodeNo(inode))
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         # Before anything else: `ls -l` asks for an ACL and a label of each file, every write for
@@ -254,7 +255,7 @@ class Front(pyfuse3.Operations):
 
     @handler
     async def _getxattr(self, inode: int, name: bytes) -> bytes:
-        return await self._vfs.getxattr(InodeNo(inode), name)
+        return await self._vfs.getxattr(NodeNo(inode), name)
 
     @handler
     async def setxattr(
@@ -262,16 +263,16 @@ class Front(pyfuse3.Operations):
     ) -> None:
         # pyfuse3 has looked already whether it may, or has to, be there.
         _refuse_foreign(name)
-        self._vfs.setxattr(InodeNo(inode), name, value)
+        self._vfs.setxattr(NodeNo(inode), name, value)
 
     @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         _refuse_foreign(name)
-        self._vfs.removexattr(InodeNo(inode), name)
+        self._vfs.removexattr(NodeNo(inode), name)
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return self._vfs.listxattr(InodeNo(inode))
+        return self._vfs.listxattr(NodeNo(inode))
 
     def _entry(self, attributes: Attributes) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()

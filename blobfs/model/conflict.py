@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from blobfs.formats.version import NS_PER_S
 from blobfs.model.changes import Change
 from blobfs.model.listing import MOST_NAME_BYTES
+from blobfs.model.nodes import Node
 from blobfs.model.tree_rules import Draft, Place, existing
 
 CONFLICT_OF = b"user.blobfs.conflict_of"
@@ -62,6 +63,19 @@ def plan_giving_way(place: Place, name: bytes, now_ns: int) -> Change:
     draft.alter(node, xattrs=tuple(sorted(xattrs.items())))
     draft.unname(place)
     draft.name(Place(place.folder, name), node.inode, node.kind)
+    draft.touch(place.folder)
+    return draft.change()
+
+
+def plan_keeping(place: Place, node: Node, original: bytes, now_ns: int) -> Change:
+    """Give a file without a name the free name of `place`; unless that is the `original` one, it is
+    a conflict copy of what has that."""
+    xattrs = dict(node.row.xattrs)
+    if place.name != original:
+        xattrs[CONFLICT_OF] = original
+    draft = Draft(now_ns)
+    draft.alter(node, nlink=1, xattrs=tuple(sorted(xattrs.items())))
+    draft.name(place, node.inode, node.kind)
     draft.touch(place.folder)
     return draft.change()
 

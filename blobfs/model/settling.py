@@ -65,6 +65,16 @@ class Settling:
             self.being_written.discard(inode)
         self._on_closed(inode)
 
+    def renumber(self, old: InodeNo, new: InodeNo) -> None:
+        """Note that the handles of one inode are of another from now on."""
+        use = self._uses.pop(old, None)
+        if use is None:
+            return
+        self._uses[new] = use
+        if old in self.being_written:
+            self.being_written.discard(old)
+            self.being_written.add(new)
+
     def writers(self, inode: InodeNo) -> int:
         """Return how many handles may write."""
         use = self._uses.get(inode)

@@ -36,6 +36,11 @@ class AccessTimes:
         """Drop what is known of an inode that is gone."""
         self._times.pop(inode, None)
 
+    def renumber(self, old: InodeNo, new: InodeNo) -> None:
+        """Note that who had one inode open has another."""
+        if (atime_ns := self._times.pop(old, None)) is not None:
+            self.set(new, atime_ns)
+
     def note_read(self, inode: InodeNo, mtime_ns: int, ctime_ns: int, now_ns: int) -> None:
         """Note a read if it is the first one since the file changed, or since a day."""
         atime_ns = self._times.get(inode, mtime_ns)

@@ -10,7 +10,7 @@ from blobfs.errors import BlobfsError
 from blobfs.formats.rows import Kind
 from blobfs.model.nodes import Node
 from blobfs.model.refusal import Refused
-from blobfs.types import InodeNo
+from blobfs.types import InodeNo, NodeNo
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -54,7 +54,8 @@ class NoAttribute(BlobfsError):
 class Attributes(msgspec.Struct, frozen=True, gc=False):
     """What `stat` needs to know of one inode. Times are ns since the epoch."""
 
-    inode: InodeNo
+    inode: NodeNo
+    """What the kernel calls it, and programs see as `st_ino`."""
     mode: int
     """File type and permission bits, as `st_mode` has them."""
     nlink: int
@@ -81,16 +82,17 @@ class Dirent(msgspec.Struct, frozen=True):
 
     name: bytes
     attributes: Attributes
+    parent: InodeNo
     node: Node
     next_cookie: int
     """Where to go on behind this entry."""
 
 
-def attributes_of(node: Node, atime_ns: int, valid_s: float) -> Attributes:
-    """Return the attributes of `node` as a kernel takes them."""
+def attributes_of(node: Node, number: NodeNo, atime_ns: int, valid_s: float) -> Attributes:
+    """Return the attributes of `node` as a kernel takes them that calls it `number`."""
     row = node.row
     return Attributes(
-        node.inode,
+        number,
         node.mode,
         row.nlink,
         row.uid,

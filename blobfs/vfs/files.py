@@ -4,6 +4,7 @@ import errno
 from typing import Protocol
 
 from blobfs.formats.rows import Kind
+from blobfs.model.changes import DirentKey
 from blobfs.model.nodes import Node
 from blobfs.model.refusal import Refused
 from blobfs.types import ByteRange, InodeNo
@@ -23,6 +24,12 @@ class OpenFile(Protocol):
 
     async def write(self, offset: int, data: bytes) -> None:
         """Take in bytes; they survive a kill of this process from then on (P1)."""
+
+    def renumber(self, inode: InodeNo) -> None:
+        """Go on with what was opened: it is called `inode` from now on."""
+
+    def part(self) -> None:
+        """Show nothing of what the inode holds from now on, which is another content (C2)."""
 
     def close(self) -> None: ...
 
@@ -70,6 +77,27 @@ class Files:
     def note_dropped(self, inode: InodeNo) -> None:
         """Note that nobody holds a removed file any more."""
         self._volume.note_dropped(inode)
+
+    def renumber(self, old: InodeNo, new: InodeNo, place: DirentKey | None) -> None:
+        """Let what is known of a file follow its number; `place` is where it was found last."""
+        self._volume.renumber(old, new, place)
+
+    def is_removed(self, inode: InodeNo) -> bool:
+        """Return whether a file or a directory has no name any more."""
+        return self._volume.is_removed(inode)
+
+    def is_old(self, inode: InodeNo) -> bool:
+        """Return whether a file is an old version that only open handles lead to."""
+        return self._volume.is_old(inode)
+
+    def give_name(self, inode: InodeNo) -> None:
+        """Make an old version a conflict copy, since it is about to change; nothing else.
+
+        Raises:
+            NoRoom: there is no room for another file.
+            LocalFault: it cannot be written down.
+        """
+        self._volume.give_name(inode)
 
     async def sync(self) -> None:
         """Return when everything done so far is as safe as an fsync promises."""

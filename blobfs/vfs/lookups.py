@@ -1,15 +1,17 @@
 """Count what the kernel holds on to, and keep alive what stands behind it.
 
-A kernel names inodes by number, as often as it was told of them and until it forgets them as
-often. Open files count too. An inode without a name goes when nothing holds it any more.
+A kernel knows a node as often as it was told of it and until it forgets it as often. Open files
+count too. An inode without a name goes when nothing holds its node any more.
 
 Concurrency: nothing here awaits.
 """
 
 from dataclasses import dataclass
 
-from blobfs.model.nodes import NativeNode, Node
-from blobfs.types import ROOT_INODE, InodeNo
+from blobfs.model.nodes import NativeNode
+from blobfs.types import ROOT_INODE, NodeNo
+
+ROOT_NODE = NodeNo(ROOT_INODE)
 
 
 @dataclass(slots=True)
@@ -20,30 +22,30 @@ class _Held:
 
 
 class Lookups:
-    """The inodes that are held, besides the root, which always is."""
+    """The nodes that are held, besides the root, which always is."""
 
     def __init__(self) -> None:
-        self._held: dict[InodeNo, _Held] = {}
+        self._held: dict[NodeNo, _Held] = {}
 
-    def __contains__(self, inode: InodeNo) -> bool:
-        return inode == ROOT_INODE or inode in self._held
+    def __contains__(self, node: object) -> bool:
+        return node == ROOT_NODE or node in self._held
 
-    def count(self, node: Node) -> None:
-        """Note that `node` is held once more."""
-        held = self._held.get(node.inode)
+    def count(self, node: NodeNo, native: NativeNode | None) -> None:
+        """Note that `node` is held once more; `native` is what stands behind it."""
+        held = self._held.get(node)
         if held is None:
-            self._held[node.inode] = _Held(1, node.native)
+            self._held[node] = _Held(1, native)
             return
         held.count += 1
-        held.native = node.native
+        held.native = native
 
-    def forget(self, inode: InodeNo, count: int) -> bool:
+    def forget(self, node: NodeNo, count: int) -> bool:
         """Take back `count` holds; return whether that was the last one."""
-        held = self._held.get(inode)
+        held = self._held.get(node)
         if held is None:
             return False
         held.count -= count
         if held.count > 0:
             return False
-        del self._held[inode]
+        del self._held[node]
         return True

@@ -24,7 +24,8 @@ SMALL_FILE_BYTES = MIB
 class NativeFile:
     """An open native object; it keeps the version that it was opened on.
 
-    Once a program changes the file it is the volume's, and shows what that holds.
+    Once a program changes the file it is the volume's, and shows what that holds; what others made
+    of it does not show.
     """
 
     def __init__(self, native: NativeNode, reader: Reader, files: "NativeFiles") -> None:
@@ -33,6 +34,7 @@ class NativeFile:
         self._reader = reader
         self._files = files
         self._was_read = False
+        self._is_parted = False
         self._adopted: VolumeFile | None = None
 
     async def read(self, span: ByteRange) -> bytes | memoryview:
@@ -60,13 +62,25 @@ class NativeFile:
         """
         raise BadHandle(f"opened for reading only. inode={self.inode}")
 
+    def renumber(self, inode: InodeNo) -> None:
+        """Go on with what was opened: it is called `inode` from now on."""
+        self.inode = inode
+        if self._adopted is not None:
+            self._adopted.renumber(inode)
+
+    def part(self) -> None:
+        """Go on with the object alone, whatever the volume's file of this number holds."""
+        self._is_parted = True
+        if self._adopted is not None:
+            self._adopted.part()
+
     def close(self) -> None:
         self._reader.close()
         if self._adopted is not None:
             self._adopted.close()
 
     def _as_adopted(self) -> VolumeFile | None:
-        if self._adopted is None:
+        if self._adopted is None and not self._is_parted:
             self._adopted = self._files.open_adopted(self.inode)
         return self._adopted
 

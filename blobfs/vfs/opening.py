@@ -1,5 +1,7 @@
 """Put the core together over an open volume and the bucket's native objects."""
 
+import platform
+
 from blobfs.cache.reading import Reading
 from blobfs.config import Durability
 from blobfs.env import Env
@@ -9,9 +11,12 @@ from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.durability import sync_for
 from blobfs.vfs.files import Files
+from blobfs.vfs.kernel_view import KernelView, Tell, tell_nobody
 from blobfs.vfs.native_files import NativeFiles
+from blobfs.vfs.old_versions import OldVersions
 from blobfs.vfs.usage import UsageMeter
 from blobfs.vfs.volume_files import VolumeFiles
+from blobfs.volume.conflicts import Conflicts
 from blobfs.volume.namespace import Namespace
 from blobfs.volume.native import NativeTree
 
@@ -26,11 +31,13 @@ def make_vfs(
     look: NativeLook,
     durability: Durability = "local",
     deadline_s: float = 30,
+    tell: Tell = tell_nobody,
 ) -> Vfs:
     """Return the file system.
 
     `source` is the URL of the store, `look` how native objects look; `durability` says what an
-    fsync promises, which gives up when saving has not got on for `deadline_s`.
+    fsync promises, which gives up when saving has not got on for `deadline_s`; `tell` passes on to
+    a kernel what it should not believe any more.
     """
     namespace = Namespace(
         engine.unsaved,
@@ -43,8 +50,17 @@ def make_vfs(
         read_only=engine.is_read_only,
     )
     atimes = AccessTimes()
+    kernel = KernelView(tell)
+    conflicts = Conflicts(engine.unsaved, engine.tree, env, platform.node())
     volume = VolumeFiles(
-        namespace, engine.unsaved, engine.orphans, engine.contents, engine.settling, atimes, env
+        namespace,
+        engine.unsaved,
+        engine.orphans,
+        engine.contents,
+        engine.settling,
+        OldVersions(conflicts, kernel.note_named),
+        atimes,
+        env,
     )
     files = Files(
         NativeFiles(native, volume, reading, atimes, env),
@@ -52,4 +68,4 @@ def make_vfs(
         sync_for(engine, durability, deadline_s),
     )
     meter = UsageMeter(native, engine.tree, engine.unsaved, read_only=engine.is_read_only)
-    return Vfs(namespace, files, atimes, meter.usage, env)
+    return Vfs(namespace, files, kernel, atimes, meter.usage, env)

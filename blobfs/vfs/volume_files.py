@@ -11,7 +11,7 @@ from blobfs.errors import Changed, Damaged
 from blobfs.formats.rows import FileContent, InodeRow
 from blobfs.formats.version import parse_version
 from blobfs.formats.wire import covered_bytes
-from blobfs.model.changes import LocalInode
+from blobfs.model.changes import DirentKey, LocalInode
 from blobfs.model.nodes import Node, as_local
 from blobfs.model.settling import Settling
 from blobfs.model.spans import FromBase, Piece, ReadPart
@@ -19,6 +19,7 @@ from blobfs.model.tree_rules_attributes import row_after_write
 from blobfs.types import ByteRange, InodeNo, Seq
 from blobfs.vfs.atimes import AccessTimes
 from blobfs.vfs.attributes import BadHandle, state_of
+from blobfs.vfs.old_versions import OldVersions
 from blobfs.volume.content import ContentReader, Contents
 from blobfs.volume.namespace import Namespace
 from blobfs.volume.orphans import Orphans
@@ -51,6 +52,7 @@ class VolumeFiles:
         orphans: Orphans,
         contents: Contents,
         settling: Settling,
+        versions: OldVersions,
         atimes: AccessTimes,
         env: Env,
     ) -> None:
@@ -59,6 +61,7 @@ class VolumeFiles:
         self._orphans = orphans
         self._contents = contents
         self._settling = settling
+        self._versions = versions
         self._atimes = atimes
         self._env = env
 
@@ -68,12 +71,15 @@ class VolumeFiles:
             self._settling.opened(inode)
         return VolumeFile(inode, self, for_writing=for_writing)
 
-    async def write(self, inode: InodeNo, offset: int, data: bytes) -> None:
+    async def write(self, file: "VolumeFile", offset: int, data: bytes) -> None:
         """Take in bytes, once there is room for them; a row is planned after the last await.
 
-        The first write to a native file makes it one of the volume.
+        The first write to a native file makes it one of the volume; one to a version that others
+        replaced makes it a conflict copy.
         """
         await self._unsaved.wait_for_room(len(data))
+        inode = file.inode  # it may have been another while we waited
+        self._versions.give_name(inode)
         if self._unsaved.holdings.left_bytes is not None:
             node = self._namespace.node(inode)
             self._check_taking_over(node, max(node.row.size_bytes, offset + len(data)))
@@ -116,6 +122,7 @@ class VolumeFiles:
     def note_dropped(self, inode: InodeNo) -> None:
         """Forget a file that nobody holds any more."""
         self._orphans.drop(inode)
+        self._versions.drop(inode)
         self._settling.saved(inode)
 
     async def xattr(self, inode: InodeNo, name: bytes) -> bytes | None:
@@ -132,6 +139,32 @@ class VolumeFiles:
             return b"unsaved"
         cached_bytes = await self._contents.cached_bytes(base.content)
         return state_of(cached_bytes, base.size_bytes)
+
+    def renumber(self, old: InodeNo, new: InodeNo, place: DirentKey | None) -> None:
+        """Let what is known of an open file follow its number; `place` is where it was found last.
+
+        One that lost its name by that is an old version from now on, unless a program here had
+        removed it before.
+        """
+        self._settling.renumber(old, new)
+        self._atimes.renumber(old, new)
+        was_removed_here = self._orphans.renumber(old, new)
+        if self.is_removed(new) and not was_removed_here:
+            self._versions.keep(new, old, place)
+
+    def is_removed(self, inode: InodeNo) -> bool:
+        """Return whether an inode has no name any more; such a one is not saved."""
+        row = self._unsaved.inode(inode)
+        return isinstance(row, LocalInode) and not row.nlink
+
+    def is_old(self, inode: InodeNo) -> bool:
+        """Return whether a file is an old version that only open handles lead to."""
+        return inode in self._versions
+
+    def give_name(self, inode: InodeNo) -> None:
+        """Make an old version a conflict copy, since it is about to change. Raises as
+        `OldVersions.give_name`."""
+        self._versions.give_name(inode)
 
     def holds(self, inode: InodeNo) -> bool:
         """Return whether a file is the volume's, and no native one (any more)."""
@@ -196,12 +229,17 @@ class VolumeFiles:
 
 
 class VolumeFile:
-    """An open file of the volume. It shows what the file holds now, whoever wrote it."""
+    """An open file of the volume: the version that it was opened on, and what was written since.
+
+    Own commits move the base of that; a version that others replace goes on under another number
+    (`renumber`), and is shown to the end (C2).
+    """
 
     def __init__(self, inode: InodeNo, files: VolumeFiles, *, for_writing: bool) -> None:
         self.inode = inode
         self._files = files
         self._for_writing = for_writing
+        self._is_parted = False
         self._followed: Base | None = None
         self._reader: ContentReader | None = None
 
@@ -209,9 +247,11 @@ class VolumeFile:
         """Return the bytes of `span`, shorter only at the end of the file.
 
         Raises:
+            Changed: it was replaced, and its version is kept by nobody: never a mixture of two.
             Damaged: unsaved bytes cannot be read back from the local disk.
             BlobfsError: the store did not give what was committed.
         """
+        self._check_whole()
         return await self._files.read(self, span)
 
     async def write(self, offset: int, data: bytes) -> None:
@@ -219,12 +259,22 @@ class VolumeFile:
 
         Raises:
             BadHandle: it was opened for reading.
+            Changed: as `read`.
             NoRoom: there is no room for unsaved data, and none can be made (P7).
             Refused: EFBIG.
         """
         if not self._for_writing:
             raise BadHandle(f"opened for reading only. inode={self.inode}")
-        await self._files.write(self.inode, offset, data)
+        self._check_whole()
+        await self._files.write(self, offset, data)
+
+    def renumber(self, inode: InodeNo) -> None:
+        """Go on with what was opened: it is called `inode` from now on."""
+        self.inode = inode
+
+    def part(self) -> None:
+        """Have nothing more to do with what the inode holds: it is of others, by now."""
+        self._is_parted = True
 
     def follow(self, base: Base | None, contents: Contents) -> ContentReader | None:
         """Return a reader of the committed content; another one after each commit of it."""
@@ -238,6 +288,10 @@ class VolumeFile:
         self._leave()
         if self._for_writing:
             self._files.note_closed(self.inode)
+
+    def _check_whole(self) -> None:
+        if self._is_parted:
+            raise Changed(f"the file was replaced while open: open it anew. inode={self.inode}")
 
     def _leave(self) -> None:
         if self._reader is not None:

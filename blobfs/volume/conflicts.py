@@ -1,4 +1,4 @@
-"""Let a file leave its name to what another tool put there, where the two cannot be one.
+"""Let a file have another name than what was put in its place, where the two cannot be one.
 
 Concurrency: nothing here awaits.
 """
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from itertools import count
 
 from blobfs.env import Env
+from blobfs.errors import Damaged
 from blobfs.formats.rows import Native
-from blobfs.model.changes import LocalInode
-from blobfs.model.conflict import conflict_name, plan_giving_way
+from blobfs.model.changes import DirentKey, LocalInode
+from blobfs.model.conflict import conflict_name, plan_giving_way, plan_keeping
 from blobfs.model.listing import OBJECT_SUFFIX, to_name
 from blobfs.model.nodes import Node
 from blobfs.model.tree_rules import Place
@@ -43,6 +44,42 @@ class Conflicts:
         name = self._free_name(place)
         self._unsaved.apply(plan_giving_way(place, name, self._env.now_ns()))
         return name
+
+    def keep(self, inode: InodeNo, of: InodeNo, found: DirentKey | None) -> DirentKey:
+        """Give a file without a name one, because a program changes a version that others have
+        replaced; return it (C2).
+
+        `found` is where `of` was, the file that was replaced. The name is that of a conflict copy
+        beside it, or `found` itself where the file was removed and nothing took its name (C4);
+        in the root, if no directory of it is known.
+
+        Raises:
+            NoRoom, LocalFault: it cannot be written down.
+        """
+        row = self._layers.inode(inode)
+        assert row is not None, "whoever has it open keeps its row"
+        folder, original = self._where(of, found)
+        place = Place(folder, original)
+        if not self._is_left(of, place):
+            place = Place(folder, self._free_name(place))
+        node = Node(inode, row)
+        self._unsaved.apply(plan_keeping(place, node, original, self._env.now_ns()))
+        return place.key
+
+    def _where(self, of: InodeNo, found: DirentKey | None) -> tuple[Node, bytes]:
+        """Return the directory that a file was in, and its name there."""
+        parent, name = found or (ROOT_INODE, b"file %d" % of)
+        for inode in (parent, ROOT_INODE):
+            row = self._layers.inode(inode)
+            if row is not None and row.nlink:
+                return Node(inode, row), name
+        raise Damaged("the volume has no root", hint="run `blobfs check`")
+
+    def _is_left(self, of: InodeNo, place: Place) -> bool:
+        """Whether a file is gone and nothing else has, or may have, its name."""
+        if self._layers.inode(of) is not None or place.folder.row.prefix is not None:
+            return False
+        return self._layers.dirent(*place.key) is None
 
     def _place_of(self, inode: InodeNo) -> Place | None:
         """Return the name of a file that is still called as its object is."""

@@ -31,6 +31,15 @@ class Orphans:
         """Forget a file that nobody holds any more."""
         self._rows.pop(inode, None)
 
+    def renumber(self, old: InodeNo, new: InodeNo) -> bool:
+        """Note that a file is called `new` and its content is kept by its row; return whether it
+        was one of these. What has the `old` number from now on is another file."""
+        if old not in self._rows:
+            return False
+        del self._rows[old]
+        self.hold(new)
+        return True
+
     def note_before_replay(self) -> None:
         """Remember the rows as they are: the next entries of the log may remove them."""
         for inode in self._rows:

@@ -18,9 +18,10 @@ import trio
 from blobfs.errors import BlobfsError
 from blobfs.model.tree_rules import Maker
 from blobfs.model.tree_rules_attributes import Wanted
-from blobfs.types import ROOT_INODE, ByteRange, HandleNo, InodeNo
+from blobfs.types import ByteRange, HandleNo, NodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
+from blobfs.vfs.lookups import ROOT_NODE
 from blobfs.volume.tree_blocks import NotLoaded
 from tests.contracts.files import Files, Handle, Space, Stat
 from tests.core import Core
@@ -45,7 +46,7 @@ def as_os_errors() -> Iterator[None]:
 class CoreHandle(Handle):
     """An open file of the core."""
 
-    def __init__(self, vfs: Vfs, inode: InodeNo, handle: HandleNo) -> None:
+    def __init__(self, vfs: Vfs, inode: NodeNo, handle: HandleNo) -> None:
         self.vfs = vfs
         self.inode = inode
         self.handle = handle
@@ -66,7 +67,7 @@ class CoreHandle(Handle):
 
     async def truncate(self, size: int) -> None:
         with as_os_errors():
-            self.vfs.setattr(self.inode, Wanted(size_bytes=size))
+            self.vfs.setattr(self.inode, Wanted(size_bytes=size), handle=self.handle)
 
     async def stat(self) -> Stat:
         with as_os_errors():
@@ -116,10 +117,10 @@ class CoreFiles(Files):
     async def at(self, path: bytes) -> AsyncIterator[Attributes]:
         """Hold the inode that a path leads to."""
         names = [name for name in path.split(b"/") if name]
-        looked_up: list[InodeNo] = []
+        looked_up: list[NodeNo] = []
         try:
             with as_os_errors():
-                found = self.vfs.getattr(ROOT_INODE)
+                found = self.vfs.getattr(ROOT_NODE)
                 for name in names:
                     below = await self.vfs.lookup(found.inode, name)
                     if isinstance(below, Absent):
@@ -132,7 +133,7 @@ class CoreFiles(Files):
                 self.vfs.forget(inode, 1)
 
     @asynccontextmanager
-    async def place(self, path: bytes) -> AsyncIterator[tuple[InodeNo, bytes]]:
+    async def place(self, path: bytes) -> AsyncIterator[tuple[NodeNo, bytes]]:
         """Hold the directory that a name lies in."""
         folder, _, name = path.rpartition(b"/")
         async with self.at(folder) as found:

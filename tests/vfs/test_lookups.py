@@ -1,23 +1,16 @@
 """What the kernel holds is kept, and nothing else."""
 
-from blobfs.formats.rows import Kind
-from blobfs.model.changes import LocalInode
-from blobfs.model.nodes import Node
-from blobfs.types import ROOT_INODE, InodeNo
-from blobfs.vfs.lookups import Lookups
+from blobfs.types import NodeNo
+from blobfs.vfs.lookups import ROOT_NODE, Lookups
 
-FILE = InodeNo(7)
+FILE = NodeNo(7)
 
 
-def node(inode: InodeNo = FILE) -> Node:
-    return Node(inode, LocalInode(Kind.FILE, 0o644, 0, 0, 0, 0, 1))
-
-
-def test_an_inode_is_held_as_often_as_it_was_counted() -> None:
+def test_a_node_is_held_as_often_as_it_was_counted() -> None:
     """Forgotten too early, a removed file would vanish under its reader."""
     lookups = Lookups()
     for _ in range(3):
-        lookups.count(node())
+        lookups.count(FILE, None)
     assert not lookups.forget(FILE, 2)
     assert FILE in lookups
     assert lookups.forget(FILE, 1)
@@ -32,6 +25,6 @@ def test_forgetting_what_is_not_held_is_no_last_time() -> None:
 def test_the_root_is_always_held() -> None:
     """No kernel ever looks it up."""
     lookups = Lookups()
-    assert ROOT_INODE in lookups
-    assert not lookups.forget(ROOT_INODE, 1)
-    assert ROOT_INODE in lookups
+    assert ROOT_NODE in lookups
+    assert not lookups.forget(ROOT_NODE, 1)
+    assert ROOT_NODE in lookups

@@ -1,0 +1,67 @@
+"""Let others change a volume that is in use, step by step as an engine would do it."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from blobfs.env import Env
+from blobfs.model.changes import Change
+from blobfs.model.nodes import as_local
+from blobfs.model.rebase import Foreign
+from blobfs.stores.memory import MemoryStore
+from blobfs.types import InodeNo
+from tests.contracts.core_files import CoreFiles
+from tests.core import Core, opened_core
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two clients of one volume; `mine` takes in what the other did when it is told to."""
+
+    mine: Core
+    theirs: CoreFiles
+
+    async def take_in(
+        self, *, keep: Sequence[InodeNo] = (), contents: Sequence[InodeNo] = ()
+    ) -> dict[InodeNo, InodeNo]:
+        """Replay what the other saved; the versions of files to `keep` get other numbers."""
+        await self.theirs.save()
+        engine = self.mine.engine
+        kept = {inode: engine.tree.inode(inode) for inode in keep}
+        numbers = {inode: engine.numbers.take() for inode in keep}
+        await engine.tree.replay((await engine.volume_log.newer(engine.tree.position)).landed)
+        for inode, row in kept.items():
+            assert row is not None
+            old = replace(as_local(row), nlink=0, bound=row.content)
+            engine.unsaved.apply(Change(inodes={numbers[inode]: old}))
+        self.mine.vfs.note_foreign(Foreign(inodes=contents, contents=contents, numbers=numbers))
+        return numbers
+
+
+@asynccontextmanager
+async def two_clients(folder: Path) -> AsyncIterator[Two]:
+    """Open a volume twice, with the file `f` in it."""
+    store = MemoryStore()
+    mine = opened_core(store, folder / "mine", Env(), 60, read_only=False, settle_s=3600)
+    theirs = opened_core(store, folder / "theirs", Env(), 60, read_only=False, settle_s=3600)
+    async with theirs as their_core:
+        files = CoreFiles(their_core)
+        await put(files, b"f", OLD)
+        await files.save()
+        async with mine as my_core:
+            yield Two(my_core, files)
+
+
+async def put(files: CoreFiles, path: bytes, content: bytes) -> None:
+    """Write a file anew."""
+    handle = await files.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    await handle.write(0, content)
+    await handle.close()
+
+
+OLD = b"old" * 2000
+NEW = b"the new one" * 3000
