@@ -18,6 +18,7 @@ import pyfuse3
 from blobfs.errors import BlobfsError
 from blobfs.trace import request_id
 from blobfs.volume.tree_blocks import NotLoaded
+from blobfs.volume.unsaved import Moving
 
 log = logging.getLogger("blobfs.fuse")
 
@@ -54,6 +55,8 @@ def handler(
                     return await method(self, *args, **kwargs)
                 except NotLoaded as missing:
                     await self.load(missing)
+                except Moving as moving:
+                    await moving.wait()
         except pyfuse3.FUSEError:
             raise
         except BlobfsError as error:

@@ -40,6 +40,9 @@ class WriteAccess:
         self.is_ready = exists
         """Whether it is a volume, and nothing is known that speaks against writing to it."""
         self._making = trio.Lock()
+        self._made = trio.Event()
+        if exists:
+            self._made.set()
 
     async def why_none(self) -> str | None:
         """Return why nothing can be written to an existing volume; None: it can.
@@ -69,6 +72,10 @@ class WriteAccess:
             )
         return reason
 
+    async def wait_made(self) -> None:
+        """Return when the bucket is a volume."""
+        await self._made.wait()
+
     async def prepare(self) -> None:
         """Make the bucket a volume that can be written to, if it is not known to be one.
 
@@ -81,6 +88,7 @@ class WriteAccess:
             if not self.is_ready:
                 await self._make()
                 self.is_ready = True
+                self._made.set()
 
     async def _make(self) -> None:
         await create_planned(

@@ -6,44 +6,33 @@
 Killed between any two of these, the next run goes on from the note: the slot tells what became of
 it, and the rows stay unsaved until the entry was replayed like any other.
 
-Concurrency: one commit at a time.
+Concurrency: one commit, or one look at the log, at a time.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
+import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import Unreachable
-from blobfs.formats.commit import (
-    AddLinks,
-    Detach,
-    DropDirent,
-    DropFolder,
-    Entry,
-    MoveFolder,
-    NewInode,
-    Operation,
-    PutDirent,
-    SetAttributes,
-    SetContent,
-    SetXattr,
-    UsedPack,
-)
+from blobfs.errors import BlobfsError, Unreachable
+from blobfs.formats.commit import Entry, Operation, UsedPack
 from blobfs.formats.entry import decode_entry, entry_hash
 from blobfs.formats.keys import log_key
 from blobfs.model.chain import Landed
-from blobfs.model.changes import Covered, Intent, LocalDirent
+from blobfs.model.changes import Covered, Intent
 from blobfs.model.commit_outcome import Author, Authored, Outcome, after_replay, is_recorded
-from blobfs.sync.beginning import Beginner, Contested
+from blobfs.sync.beginning import Beginner
 from blobfs.sync.entries import BroughtBytes, SaveBlocks, Spelled, grants_for, spell_entry
-from blobfs.types import InodeNo, PackName, Seq
+from blobfs.sync.replaying import Replayer
+from blobfs.types import PackName, Seq
 from blobfs.volume.client import Identity
 from blobfs.volume.log import Log, Overtaken, Tail
 from blobfs.volume.membership import Membership
-from blobfs.volume.orphans import Orphans
 from blobfs.volume.registration import copied_at
 from blobfs.volume.tree import Tree
 from blobfs.volume.unsaved import Unsaved
@@ -64,6 +53,14 @@ class Draft:
     operations: tuple[Operation, ...]
     packs: Sequence[PackName]
     covered: Covered
+    moves: int = 0
+    """What `Committer.moves` was when the rows were looked at."""
+
+
+class Outdated(BlobfsError):
+    """What was to be committed is not what is unsaved any more: look at it again."""
+
+    transient = True
 
 
 class Committer:
@@ -74,9 +71,9 @@ class Committer:
         *,
         tree: Tree,
         beginner: Beginner,
+        replayer: Replayer,
         log: Log,
         unsaved: Unsaved,
-        orphans: Orphans,
         identity: Identity,
         membership: Membership,
         save_blocks: SaveBlocks,
@@ -89,13 +86,24 @@ class Committer:
         self._beginner = beginner
         self._log = log
         self._unsaved = unsaved
-        self._orphans = orphans
+        self._replayer = replayer
+        self._one_at_a_time = trio.Lock()
         self._identity = identity
         self._membership = membership
         self._save_blocks = save_blocks
         self._brought = brought
         self._committed = committed
         self._env = env
+
+    @property
+    def moves(self) -> int:
+        """How often unsaved rows were moved over what others committed."""
+        return self._replayer.moves
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit, or a look at the log, is under way."""
+        return self._one_at_a_time.locked()
 
     async def catch_up(self) -> None:
         """Replay what was committed since, by this client or by others (L4, L6).
@@ -107,6 +115,32 @@ class Committer:
             Damaged: the log does not continue what was replayed before.
             BlobfsError: the store failed us.
         """
+        async with self._one_at_a_time:
+            await self._catch_up()
+
+    async def finish(self) -> None:
+        """Find out what became of a commit whose outcome is not known, and end it.
+
+        Raises: as `catch_up`, and
+            Unreachable: it is still not known.
+        """
+        async with self._one_at_a_time:
+            await self._finish()
+
+    async def commit(self, draft: Draft) -> Landed:
+        """Commit `draft`; when this returns it is in the log, replayed, and no longer unsaved.
+
+        The rows that it covers are a snapshot that stands until then.
+
+        Raises: as `finish`, and
+            Copied: somebody else writes under this client's id.
+            Outdated: others committed what moved the unsaved rows.
+        """
+        async with self._one_at_a_time:
+            return await self._commit(draft)
+
+    async def _catch_up(self) -> None:
+        await self._replayer.finish()
         # Before anything newer is replayed: what others did on top of an own commit is no
         # conflict with it, and after theirs it would look void.
         await self._end_replayed()
@@ -120,14 +154,9 @@ class Committer:
                 break
         self._require_own()
 
-    async def finish(self) -> None:
-        """Find out what became of a commit whose outcome is not known, and end it.
-
-        Raises: as `catch_up`, and
-            Unreachable: it is still not known.
-        """
+    async def _finish(self) -> None:
         if self._unsaved.intent is not None:
-            await self.catch_up()
+            await self._catch_up()
         intent = self._unsaved.intent
         if intent is None:
             return
@@ -135,21 +164,16 @@ class Committer:
         if self._tree.position.seq < intent.seq:
             outcome = await self._put(intent)
         if outcome is not Outcome.TAKEN:
-            await self.catch_up()
+            await self._catch_up()
         if self._unsaved.intent is not None:
             self._unsaved.note_outcome(intent.seq, "void")
 
-    async def commit(self, draft: Draft) -> Landed:
-        """Commit `draft`; when this returns it is in the log, replayed, and no longer unsaved.
-
-        The rows that it covers are a snapshot that stands until then.
-
-        Raises: as `finish`, and
-            Copied: somebody else writes under this client's id.
-        """
+    async def _commit(self, draft: Draft) -> Landed:
         if not await self._log.has_owner():
             await self._membership.register(self._tree.position.seq)
         for _ in range(MOST_SLOTS):
+            if self.moves != draft.moves:
+                raise Outdated("others changed what was about to be committed")
             await self._membership.wait_turn()
             spelled = await self._spell(draft)
             entry = spelled.landed.entry
@@ -164,13 +188,13 @@ class Committer:
                 self._committed()
                 return spelled.landed
             if outcome is Outcome.OVERTAKEN:
-                await self.catch_up()
+                await self._catch_up()
                 if self._has_replayed(intent):
                     return spelled.landed  # as a checkpoint shows
             if self._unsaved.intent is not None:
                 self._unsaved.note_outcome(intent.seq, "void")
             await self._membership.note_lost()
-            await self.catch_up()
+            await self._catch_up()
         raise Unreachable(f"others took every slot of the log. tried={MOST_SLOTS}")
 
     async def _newer(self) -> Tail:
@@ -219,28 +243,30 @@ class Committer:
         """Replay entries, up to the first that a copy of this state folder made (L6)."""
         authors = [self._author_of(each) for each in landed]
         upto = authors.index(Author.COPY) if Author.COPY in authors else len(landed)
-        if known := landed[:upto]:
-            pairs = zip(known, authors, strict=False)
-            await self._replay(known, [each for each, author in pairs if author is Author.OTHER])
+        known = zip(authors[:upto], landed[:upto], strict=True)
+        for author, run in groupby(known, key=itemgetter(0)):
+            await self._replay([each for _, each in run], is_own=author is Author.MINE)
         if upto < len(landed):
             if (intent := self._unsaved.intent) is not None:
                 await self._end_if_decided(intent, landed[: upto + 1])
             raise copied_at(landed[upto].entry.seq)
 
-    async def _replay(self, landed: Sequence[Landed], foreign: Sequence[Landed]) -> None:
-        """Replay entries, and let go of the rows that an own one covered (L6)."""
-        if foreign:
-            self._membership.note_other()
-        self._refuse_contested(foreign)
-        self._orphans.note_before_replay()
-        await self._tree.replay(landed)
-        self._unsaved.holdings.follow_tree(_resized(landed))
-        self._env.crash_point("commit.replayed")
-        if (intent := self._unsaved.intent) is not None:
+    async def _replay(self, landed: Sequence[Landed], *, is_own: bool) -> None:
+        """Replay entries of one kind, and let go of the rows that an own one covered (L6)."""
+        intent = self._unsaved.intent
+        if is_own:
+            await self._replayer.replay_own(landed)
+            if intent is not None:
+                await self._end_if_decided(intent, landed)
+            return
+        self._membership.note_other()
+        if intent is not None:
+            # Before what is unsaved moves over them: nothing of it is under way any more.
             await self._end_if_decided(intent, landed)
+        await self._replayer.replay_foreign(landed)
 
     async def _end_if_decided(self, intent: Intent, landed: Sequence[Landed]) -> None:
-        """End the commit under way if what was replayed fills its slot."""
+        """End the commit under way if these entries fill its slot."""
         mine = entry_hash(intent.entry)
         own = next((each for each in landed if each.hash == mine), None)
         outcome = after_replay(intent.seq, landed[-1].entry.seq, is_mine=own is not None)
@@ -281,51 +307,3 @@ class Committer:
             return  # what is under way is ended first
         if self._identity.author_of_last(last) is Author.COPY:
             raise copied_at(last.seq)
-
-    def _refuse_contested(self, landed: Iterable[Landed]) -> None:
-        for each in landed:
-            for operation in each.entry.operations:
-                if (what := self._contested(operation)) is not None:
-                    raise Contested(
-                        f"another client changed what is unsaved here. {what} "
-                        f"seq={each.entry.seq} client={each.entry.client.hex()}"
-                    )
-
-    def _contested(self, operation: Operation) -> str | None:
-        """Return the unsaved row that a foreign operation changes, in words."""
-        match operation:
-            case PutDirent() | DropDirent():
-                return self._contested_name(operation)
-            case NewInode():
-                # Both adopted one directory of native objects, or the root: it is the same.
-                if operation.prefix is None:
-                    return self._contested_inode(operation.inode)
-            case SetContent() | SetXattr() | AddLinks() | DropFolder() | MoveFolder() | Detach():
-                return self._contested_inode(operation.inode)
-            case SetAttributes():
-                # Both made entries in one directory: its times follow either.
-                if not _is_only_times(operation):
-                    return self._contested_inode(operation.inode)
-        return None
-
-    def _contested_name(self, operation: PutDirent | DropDirent) -> str | None:
-        mine = self._unsaved.dirent(operation.parent, operation.name)
-        is_same = isinstance(mine, LocalDirent) and mine.inode == operation.inode
-        if mine is None or (is_same and isinstance(operation, PutDirent)):
-            return None
-        return f"name={operation.name!r}"
-
-    def _contested_inode(self, inode: InodeNo) -> str | None:
-        return f"inode={inode}" if inode in self._unsaved.inode_states else None
-
-
-def _resized(landed: Iterable[Landed]) -> Iterator[InodeNo]:
-    """Yield the inodes whose committed content may be another, or gone."""
-    for each in landed:
-        for operation in each.entry.operations:
-            if isinstance(operation, SetContent | AddLinks):
-                yield operation.inode
-
-
-def _is_only_times(operation: SetAttributes) -> bool:
-    return operation.mode is None and operation.uid is None and operation.gid is None

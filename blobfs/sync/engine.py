@@ -23,7 +23,7 @@ from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
 from blobfs.formats.head import VolumeSettings
-from blobfs.model.numbers import range_by_chance
+from blobfs.model.rebase import Foreign
 from blobfs.model.settling import Settling
 from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.beginning import Contested
@@ -31,8 +31,10 @@ from blobfs.sync.binding import Bucket, find_volume
 from blobfs.sync.checkpointer import CheckpointRules
 from blobfs.sync.commit import Committer
 from blobfs.sync.local_state import LocalState, open_local_state
+from blobfs.sync.programs import Programs
+from blobfs.sync.pull import Puller
 from blobfs.sync.push import Pusher
-from blobfs.sync.renewal import become_another_client, made_here
+from blobfs.sync.renewal import become_another_client
 from blobfs.sync.saving import Saving, put_together
 from blobfs.sync.settings_watch import watch_settings
 from blobfs.sync.uploads import Uploads
@@ -40,7 +42,7 @@ from blobfs.types import Serial
 from blobfs.volume.content import Contents
 from blobfs.volume.known_settings import KnownSettings
 from blobfs.volume.log import Log
-from blobfs.volume.namespace_numbers import Numbers, last_used
+from blobfs.volume.namespace_numbers import Numbers
 from blobfs.volume.orphans import Orphans
 from blobfs.volume.registration import Copied
 from blobfs.volume.tree import Tree
@@ -93,6 +95,9 @@ class Engine:
     read_only_reason: str | None
     """Why, where nobody asked for it."""
     pusher: Pusher
+    puller: Puller
+    programs: Programs
+    """For whoever serves this to them."""
     uploads: Uploads
     settings: KnownSettings
     volume_log: Log
@@ -104,6 +109,10 @@ class Engine:
             BlobfsError: they cannot be read.
         """
         return (await self.volume_log.head()).settings
+
+    def on_foreign(self, listener: Callable[[Foreign], None]) -> None:
+        """Let `listener` be told of what others changed, in the step in which it shows."""
+        self.programs.listeners.append(listener)
 
     def hurry(self) -> Serial:
         """Begin to save all that is unsaved now; return what to ask `is_saved` about.
@@ -186,6 +195,7 @@ async def open_engine(
         async with trio.open_nursery() as nursery:
             look = partial(_look_at_head, saving, access)
             nursery.start_soon(watch_settings, local.settings, look)
+            nursery.start_soon(_pull, saving, access)
             if reason is None:
                 for task in (saving.pusher.run, saving.ahead.run, saving.checkpointer.run):
                     nursery.start_soon(task)
@@ -201,30 +211,23 @@ async def _engine(
         unsaved=local.unsaved,
         orphans=saving.orphans,
         contents=saving.contents,
-        numbers=await _numbers(local, env),
+        numbers=await saving.numbering.numbers(),
         settling=saving.settling,
         is_read_only=options.read_only or reason is not None,
         read_only_reason=reason,
         pusher=saving.pusher,
+        puller=saving.puller,
+        programs=saving.programs,
         uploads=saving.uploads,
         settings=local.settings,
         volume_log=saving.log,
     )
 
 
-async def _numbers(local: LocalState, env: Env) -> Numbers:
-    """Go on with the numbers of this client: unsaved changes of others' files have theirs.
-
-    Where the tree lacks a commit that this client has put, and a power cut took it back, its
-    numbers are not known while it cannot be replayed: new ones come from a new range then (M1).
-    """
-    granted = local.tree.granted(local.identity.client)
-    used = last_used(granted, await made_here(local.tree, local.unsaved))
-    last = local.tree.client(local.identity.client)
-    replayed = 0 if last is None else last.counter
-    if replayed < local.identity.last.counter and local.unsaved.intent is None:
-        used = None
-    return Numbers(used, lambda: range_by_chance(env.chance()), local.tree.inode)
+async def _pull(saving: Saving, access: WriteAccess) -> None:
+    """Show what others commit, from when there is a volume."""
+    await access.wait_made()
+    await saving.puller.run()
 
 
 async def _look_at_head(saving: Saving, access: WriteAccess) -> None:

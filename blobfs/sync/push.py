@@ -258,8 +258,9 @@ class Pusher:
     async def _save_chosen(self, chosen: Selection) -> None:
         with self._unsaved.snapshot(chosen.inodes, chosen.names) as snapshot:
             taken = take(snapshot, self._unsaved, self._contents, self._tree)
+            moves = self._committer.moves
             try:
-                await self._save(taken)
+                await self._save(taken, moves)
             finally:
                 self.files_under_way = 0
                 taken.close()
@@ -275,7 +276,7 @@ class Pusher:
         )
         return select(inodes, names, ROUND_BYTES)
 
-    async def _save(self, taken: Taken) -> None:
+    async def _save(self, taken: Taken, moves: int) -> None:
         # Nothing leaves this machine that a power cut could take back (S2).
         await self._unsaved.sync()
         await self._prepare()
@@ -289,7 +290,9 @@ class Pusher:
             # Written and put back as it was: the tree says the same already.
             await self._unsaved.clean(covered)
             return
-        landed = await self._committer.commit(Draft(operations, sorted(staged.packs), covered))
+        landed = await self._committer.commit(
+            Draft(operations, sorted(staged.packs), covered, moves)
+        )
         await self._note_commit(landed.entry.seq, staged, len(files))
 
     def _give_way(self, error: BaseGone) -> None:

@@ -23,8 +23,12 @@ from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpointer import Checkpointer, CheckpointRules
 from blobfs.sync.commit import Committer
 from blobfs.sync.local_state import LocalState
+from blobfs.sync.numbering import Numbering
 from blobfs.sync.pipeline import StagePlaces
+from blobfs.sync.programs import Programs
+from blobfs.sync.pull import Puller
 from blobfs.sync.push import Pusher
+from blobfs.sync.replaying import Replayer
 from blobfs.sync.stage import Stager
 from blobfs.sync.uploads import Uploads
 from blobfs.volume.conflicts import Conflicts
@@ -41,12 +45,15 @@ class Saving:
     log: Log
     committer: Committer
     pusher: Pusher
+    puller: Puller
     checkpointer: Checkpointer
     ahead: Ahead
     uploads: Uploads
     orphans: Orphans
     contents: Contents
     settling: Settling
+    programs: Programs
+    numbering: Numbering
 
 
 def put_together(
@@ -84,7 +91,19 @@ def put_together(
     ahead = Ahead(unsaved, tree, contents, stager, settling, prepare)
     log = Log(bucket.store, env, local.identity.client, local.settings.note)
     checkpointer = _checkpointer(bucket.store, env, local, checkpoints)
-    committer = _committer(bucket.store, log, env, local, orphans, stager, uploads, checkpointer)
+    programs, numbering = Programs(), Numbering(local, env)
+    replayer = Replayer(
+        tree=tree,
+        unsaved=unsaved,
+        orphans=orphans,
+        programs=programs,
+        numbers=numbering.numbers,
+        host=platform.node(),
+        env=env,
+    )
+    committer = _committer(
+        bucket.store, log, env, local, orphans, replayer, stager, uploads, checkpointer
+    )
     pusher = Pusher(
         unsaved=unsaved,
         tree=tree,
@@ -98,7 +117,20 @@ def put_together(
         prepare=prepare,
         env=env,
     )
-    return Saving(log, committer, pusher, checkpointer, ahead, uploads, orphans, contents, settling)
+    return Saving(
+        log,
+        committer,
+        pusher,
+        Puller(committer=committer, log=log, programs=programs, env=env),
+        checkpointer,
+        ahead,
+        uploads,
+        orphans,
+        contents,
+        settling,
+        programs,
+        numbering,
+    )
 
 
 def _committer(
@@ -107,6 +139,7 @@ def _committer(
     env: Env,
     local: LocalState,
     orphans: Orphans,
+    replayer: Replayer,
     stager: Stager,
     uploads: Uploads,
     checkpointer: Checkpointer,
@@ -123,9 +156,9 @@ def _committer(
     return Committer(
         tree=local.tree,
         beginner=beginner,
+        replayer=replayer,
         log=log,
         unsaved=local.unsaved,
-        orphans=orphans,
         identity=local.identity,
         membership=Membership(store, me, env, host=platform.node(), program=__version__),
         save_blocks=stager.stage_data,

@@ -197,6 +197,7 @@ class VolumeFiles:
 
         A committed row of a large file takes a while to decode, so it is asked for once a read.
         """
+        self._unsaved.require_still(inode)
         if self._unsaved.inode(inode) is None:
             committed = self._namespace.committed(inode)
             if committed is not None:

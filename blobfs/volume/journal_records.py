@@ -119,6 +119,20 @@ class Renumbered(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """Each the old one and the new one."""
 
 
+class RebasedRows(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """What the rows are over what others committed up to `seq`.
+
+    First inodes get other numbers, here and in all records before; then rows change, as `Changed`
+    has it, and the unsaved bytes of those that are `unedited` go.
+    """
+
+    seq: Seq
+    numbers: tuple[tuple[InodeNo, InodeNo], ...]
+    inodes: tuple[tuple[InodeNo, InodeState | None], ...]
+    dirents: tuple[tuple[DirentKey, DirentState | None], ...]
+    unedited: tuple[InodeNo, ...]
+
+
 Body = (
     Opened
     | Changed
@@ -131,6 +145,7 @@ Body = (
     | OutcomeNoted
     | Cleaned
     | Renumbered
+    | RebasedRows
 )
 
 _encode_body = msgspec.msgpack.Encoder().encode

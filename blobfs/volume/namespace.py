@@ -234,7 +234,7 @@ class Namespace:
 
     def drop(self, inode: InodeNo) -> None:
         """Let go of an inode without a name, which nobody holds any more."""
-        self._unsaved.apply(Change(inodes={inode: None}))
+        self._unsaved.drop(inode)
 
     # --- attributes ------------------------------------------------------------------
 

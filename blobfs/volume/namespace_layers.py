@@ -41,6 +41,10 @@ class UnsavedRows(Protocol):
 
     def apply(self, change: Change) -> Serial: ...
 
+    def drop(self, inode: InodeNo) -> None: ...
+
+    def require_still(self, inode: InodeNo) -> None: ...
+
 
 class ReplayedRows(Protocol):
     """What the namespace needs of `volume.tree`."""
@@ -75,6 +79,7 @@ class Layers:
 
     def inode(self, inode: InodeNo) -> LocalInode | None:
         """Return the row of an inode; None: the volume has none of that number."""
+        self._unsaved.require_still(inode)
         row = self._unsaved.inode(inode)
         if isinstance(row, LocalInode):
             return row

@@ -12,7 +12,7 @@ takes a few microseconds. An entry appears whole.
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,8 @@ from blobfs.formats.tables import (
     Table,
 )
 from blobfs.model.chain import Landed
-from blobfs.types import GIB, Seq
+from blobfs.model.changes import DirentKey
+from blobfs.types import GIB, InodeNo, Seq
 from blobfs.volume.tree_base import (
     Key,
     Prepared,
@@ -46,7 +47,7 @@ from blobfs.volume.tree_blocks import Block, NotLoaded, rows_of, unloaded
 from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
-from blobfs.volume.tree_moments import DraftMoment, RowsMoment
+from blobfs.volume.tree_moments import DraftMoment, RowsMoment, names_of
 from blobfs.volume.tree_reading import TreeReading
 from blobfs.volume.tree_replay import draft_of, rehearse, replay
 from blobfs.volume.tree_rows import (
@@ -230,11 +231,19 @@ class Tree(TreeReading):
         with self._database.read() as reader:
             return rehearse(reader, entry)
 
-    async def replay(self, landed: Sequence[Landed], rebased: bytes | None = None) -> LogState:
+    async def replay(
+        self,
+        landed: Sequence[Landed],
+        rebased: bytes | None = None,
+        *,
+        is_foreign: bool = False,
+    ) -> LogState:
         """Apply entries, the next first, in one durable transaction: all of them, or none.
 
-        `rebased` says what the unsaved rows become over them, for whoever is killed before that is
-        in the journal. It is kept until `forget_rebased`, and no power cut takes it back.
+        A power cut may take back the last transaction, but none with entries that are foreign:
+        what is changed here after them must not be taken for older than they are. `rebased` says
+        what the unsaved rows become over them, for whoever is killed before that is in the
+        journal; it is kept until `forget_rebased`.
 
         Raises:
             Damaged: one does not follow the one before (L4) or cannot be applied (L1, L9).
@@ -242,7 +251,7 @@ class Tree(TreeReading):
         await self.load_keys(named_keys(each.entry for each in landed))
         change = partial(replay, landed=tuple(landed), rebased=rebased)
         state = await self._when_loaded(partial(self._database.write, change))
-        if rebased is not None:
+        if is_foreign:
             await self._database.flush()
         return state
 
@@ -266,6 +275,15 @@ class Tree(TreeReading):
         with self._database.read() as reader:
             draft = draft_of(reader, landed.entry)
             yield RowsMoment(rows_of(reader)), DraftMoment(draft)
+
+    async def names_of(self, inodes: Set[InodeNo]) -> dict[InodeNo, list[DirentKey]]:
+        """Return the names that lead to inodes, as far as they are here.
+
+        It looks through all names, a microsecond or two for each: nothing leads from an inode to
+        its names.
+        """
+        with self._database.read() as reader:
+            return await trio.to_thread.run_sync(names_of, reader, inodes)
 
     async def note_chunks(self, extents: Iterable[Extent]) -> None:
         """Remember where chunks lie that no entry spells out: those of long extent lists."""

@@ -6,9 +6,11 @@ is replayed, since the former is gone after it.
 Concurrency: functions of one read transaction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
+from blobfs.database import Reader
 from blobfs.formats.rows import DirentRow, InodeRow
+from blobfs.model.changes import DirentKey
 from blobfs.types import InodeNo
 from blobfs.volume.tree_blocks import Rows
 from blobfs.volume.tree_draft import Draft
@@ -52,3 +54,14 @@ class DraftMoment:
     def dirents(self, parent: InodeNo) -> Iterator[tuple[bytes, DirentRow]]:
         for key, row in self._draft.names_in(parent):
             yield key[NAME_AT:], row
+
+
+def names_of(reader: Reader, inodes: Set[InodeNo]) -> dict[InodeNo, list[DirentKey]]:
+    """Return the names that lead to `inodes`, of those rows that are here."""
+    found: dict[InodeNo, list[DirentKey]] = {}
+    for key, row in reader.range("dirents"):
+        inode = decode_dirent(row).inode
+        if inode in inodes:
+            parent = InodeNo(int.from_bytes(key[:NAME_AT], "big"))
+            found.setdefault(inode, []).append((parent, key[NAME_AT:]))
+    return found

@@ -8,6 +8,7 @@ Concurrency: changes do not await, so what was planned from rows that were just 
 as it is. Whoever takes in bytes awaits `wait_for_room` first, and plans after it.
 """
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.errors import LocalFault
+from blobfs.errors import BlobfsError, LocalFault
 from blobfs.model.changes import (
     Change,
     Covered,
@@ -27,6 +28,7 @@ from blobfs.model.changes import (
     Outcome,
     Uploaded,
 )
+from blobfs.model.rebase import Rebased
 from blobfs.types import MIB, InodeNo, PackName, Seq, Serial
 from blobfs.volume.holdings import Holdings
 from blobfs.volume.journal import CLOSE_S, PAYLOAD_BYTES, SEGMENT_BYTES, Journal, open_journal
@@ -52,6 +54,23 @@ PATIENCE_S = 60.0
 _LEAST_SEGMENT_BYTES = 2 * MIB
 
 log = logging.getLogger(__name__)
+
+
+class Moving(BlobfsError):
+    """Unsaved rows are being moved over what others committed, which takes some milliseconds.
+
+    Nothing was changed. Whoever can wait does, plans anew, and tries again.
+    """
+
+    transient = True
+
+    def __init__(self, over: trio.Event) -> None:
+        super().__init__("what is unsaved is being moved over what others committed")
+        self._over = over
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        await self._over.wait()
 
 
 @asynccontextmanager
@@ -132,6 +151,12 @@ class Unsaved(UnsavedReading):
         self._news: trio.Event | None = None
         self._cleaning_due = trio.Event()
         self._newest_segment = 0
+        self._moved: trio.Event | None = None
+        self._moving: Collection[InodeNo] = ()
+        self._dropped: list[InodeNo] = []
+        """Files without a name that go once rows may be changed again."""
+        self.rebases = 0
+        """How often rows were moved over what others committed."""
 
     # Changes
 
@@ -145,7 +170,9 @@ class Unsaved(UnsavedReading):
             NoRoom: a name would be added, and there is no room for more; or a file would grow,
                 and the volume exceed its quota.
             LocalFault: the disk refused.
+            Moving: they are being moved; plan again when that is over.
         """
+        self._require_still()
         self.holdings.require_quota(change.inodes)
         if any(change.dirents.values()) and self.room_bytes < 0:
             raise no_room("there are too many changes")
@@ -174,7 +201,9 @@ class Unsaved(UnsavedReading):
         Raises:
             NoRoom: the disk is full, or the volume would exceed its quota; nothing was written.
             LocalFault: the disk refused.
+            Moving: as `apply`.
         """
+        self._require_still()
         self.holdings.require_quota({inode: row})
         while len(data) > PAYLOAD_BYTES:
             stop = offset + PAYLOAD_BYTES
@@ -218,6 +247,66 @@ class Unsaved(UnsavedReading):
         async with self._cleaner.held():  # which finds what it moves by number
             self._note(Renumbered(tuple(numbers.items())))
         await self._journal.sync()
+
+    # What others commit
+
+    @contextlib.asynccontextmanager
+    async def held(self, moving: Collection[InodeNo] = ()) -> AsyncIterator[None]:
+        """Let nobody change rows while we are inside, nor look at the files that are `moving`: who
+        tries is told to wait, by `Moving`."""
+        assert self._moved is None, "one moves them at a time"
+        self._moved, self._moving = trio.Event(), moving
+        try:
+            async with self._cleaner.held():  # which finds what it moves by number
+                yield
+        finally:
+            moved, self._moved, self._moving = self._moved, None, ()
+            moved.set()
+            self._drop_dropped()
+
+    async def rebase(self, seq: Seq, rebased: Rebased) -> None:
+        """Let rows be what they are over the tree at `seq`, durably; inside of `held`.
+
+        Raises:
+            NoRoom, LocalFault: the disk refused.
+        """
+        body = self._state.rebased(seq, rebased, self._next_serial, self._env.now_ns())
+        at = self._journal.append(body, urgent=True)
+        self._state.rebase(body, at.serial, at.segment)
+        self._dropped = [rebased.numbers.get(inode, inode) for inode in self._dropped]
+        self.rebases += 1
+        self._note_news(at.segment)
+        await self._journal.sync()
+
+    @property
+    def rebased_to(self) -> Seq:
+        """The last seq that rows were rebased on, as far as the journal still says so."""
+        return self._state.rebased_to
+
+    def drop(self, inode: InodeNo) -> None:
+        """Let go of a file without a name, now or as soon as rows may be changed."""
+        if self._moved is not None:
+            self._dropped.append(inode)
+            return
+        self.apply(Change(inodes={inode: None}))
+
+    def require_still(self, inode: InodeNo) -> None:
+        """Make sure that a file can be looked at.
+
+        Raises:
+            Moving: its content is becoming another, or its number.
+        """
+        if self._moved is not None and inode in self._moving:
+            raise Moving(self._moved)
+
+    def _drop_dropped(self) -> None:
+        dropped, self._dropped = self._dropped, []
+        if dropped:
+            self.apply(Change(inodes=dict.fromkeys(dropped)))
+
+    def _require_still(self) -> None:
+        if self._moved is not None:
+            raise Moving(self._moved)
 
     # Saving
 

@@ -106,6 +106,19 @@ class Rows:
             cuts = (*(cut for cut in cuts if cut[1] < value.size_bytes), (serial, value.size_bytes))
         return InodeState(value, serial, old.since_ns, now_ns, cuts, base_bytes=old.base_bytes)
 
+    def moved_inode(
+        self, inode: InodeNo, source: InodeNo, value: LocalInode | Gone, now_ns: int
+    ) -> InodeState:
+        """Return the state of a row that was that of `source`, over another committed content.
+
+        No commit is under way that could bring what was cut off since.
+        """
+        old = self.inodes.get(source)
+        base_bytes = self._base_bytes(inode)
+        if old is None:
+            return InodeState(value, Serial(0), now_ns, now_ns, base_bytes=base_bytes)
+        return InodeState(value, old.serial, old.since_ns, old.touched_ns, base_bytes=base_bytes)
+
     def growth_by(self, inode: InodeNo, value: LocalInode | Gone) -> int:
         """Return by how much a file grows that gets this as the new value of its row.
 
@@ -153,6 +166,10 @@ class Rows:
         if state is not None:
             self.live_bytes[state.segment] -= ROW_BYTES
             self.growth_bytes -= _growth_bytes(state)
+        self.drop_spans(inode)
+
+    def drop_spans(self, inode: InodeNo) -> None:
+        """Forget what was written to a file."""
         spans = self.spans.get(inode)
         if spans is not None:
             self._count_out(inode, spans.cut(0))

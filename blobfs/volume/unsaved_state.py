@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from blobfs.formats.commit import Counters
 from blobfs.model.changes import GONE, Change, Covered, DirentKey, Intent, Uploaded
+from blobfs.model.rebase import Rebased
 from blobfs.model.spans import Written
-from blobfs.types import InodeNo, PackName, Serial
+from blobfs.types import InodeNo, PackName, Seq, Serial
 from blobfs.volume.journal_records import (
     Changed,
     Cleaned,
@@ -26,6 +27,7 @@ from blobfs.volume.journal_records import (
     Opened,
     OutcomeNoted,
     PackUploaded,
+    RebasedRows,
     Renumbered,
     Wrote,
 )
@@ -84,6 +86,8 @@ class UnsavedState:
         self.packs: dict[PackName, NotedPack] = {}
         self.intent: NotedIntent | None = None
         self._flights: list[Flight] = []
+        self.rebased_to = Seq(0)
+        """The last seq that rows were rebased on, as far as the journal still says so."""
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.packs or self.intent)
@@ -108,6 +112,8 @@ class UnsavedState:
                 self.write(body, _written(body.start, record.serial, record))
             case MovedBytes():
                 self.rows.write(body.inode, _written(body.start, body.serial, record))
+            case RebasedRows():
+                self.rebase(body, record.serial, segment)
             case Opened():
                 pass
             case _:
@@ -148,6 +154,34 @@ class UnsavedState:
                 rows.drop_dirent(key)
             else:
                 rows.put_dirent(key, replace(dirent, serial=serial, segment=segment))
+
+    def rebased(self, seq: Seq, rebased: Rebased, serial: Serial, now_ns: int) -> RebasedRows:
+        """Return what to record of rows that are moved over what others committed."""
+        came_from = {new: old for old, new in rebased.numbers.items()}
+        rows = self.rows
+        return RebasedRows(
+            seq,
+            tuple(rebased.numbers.items()),
+            tuple(
+                (inode, None)
+                if row is None
+                else (inode, rows.moved_inode(inode, came_from.get(inode, inode), row, now_ns))
+                for inode, row in rebased.inodes.items()
+            ),
+            tuple(
+                (key, None if row is None else rows.next_dirent(key, row, serial, now_ns))
+                for key, row in rebased.dirents.items()
+            ),
+            tuple(sorted(rebased.unedited)),
+        )
+
+    def rebase(self, body: RebasedRows, serial: Serial, segment: int) -> None:
+        """Let rows be as `body` says."""
+        self.rows.renumber(dict(body.numbers))
+        self.change(Changed(body.inodes, body.dirents), serial, segment)
+        for inode in body.unedited:
+            self.rows.drop_spans(inode)
+        self.rebased_to = body.seq
 
     def write(self, body: Wrote, written: Written) -> None:
         """Let the bytes of a write show, and the row be as `body` says."""

@@ -321,7 +321,7 @@ async def test_a_copy_that_only_reads(machines: Machines) -> None:
 
 
 async def test_what_both_saved_under_one_name(machines: Machines) -> None:
-    """Without merging one has to wait: it must say so, and neither content may be gone (P4)."""
+    """Who saves second keeps its work beside the other's, under a name of its own (P4, C1)."""
     async with machines.on("first") as place:
         await place.write("f", b"both")
     machines.copy("first", "copy")
@@ -329,15 +329,13 @@ async def test_what_both_saved_under_one_name(machines: Machines) -> None:
         await place.write("f", b"ours")
         await save(place)
     async with machines.on("copy") as place:
-        await place.write("f", b"theirs")
-        place.engine.hurry()
-        with trio.fail_after(10):
-            while place.engine.statistics().problem is None:  # noqa: ASYNC110 - nothing says it
-                await trio.sleep(0.01)
-        assert "changed what is unsaved here" in str(place.engine.statistics().problem)
-    async with machines.on("copy", read_only=True) as place:
-        assert (await place.tree())["f"] == b"theirs"
-    assert (await machines.tree())["f"] == b"ours"
+        await save(place)
+    tree = await machines.tree()
+    assert tree.pop("f") == b"ours"
+    (beside,) = tree.keys() - OLD.keys()
+    assert beside.startswith("f (conflict ")
+    assert tree[beside] == b"both"
+    await machines.require_whole("first", "copy")
 
 
 async def go_separate_ways(machines: Machines) -> dict[str, bytes | None]:
