@@ -111,6 +111,11 @@ class NativeLook:
     gid: int
     umask: int = 0o022
 
+    def mode(self, kind: Kind) -> int:
+        """Return the permission bits of a file or a directory."""
+        widest = _PERMISSIONS_OF_FOLDERS if kind is Kind.FOLDER else _PERMISSIONS_OF_FILES
+        return widest & ~self.umask
+
     def row(self, native: NativeNode, mtime_ns: int) -> LocalInode:
         """Return the attributes of a native object or directory.
 
@@ -121,7 +126,7 @@ class NativeLook:
             return self._folder_row(native, mtime_ns)
         return LocalInode(
             kind=Kind.FILE,
-            mode=_PERMISSIONS_OF_FILES & ~self.umask,
+            mode=self.mode(Kind.FILE),
             uid=self.uid,
             gid=self.gid,
             mtime_ns=mtime_ns,
@@ -134,7 +139,7 @@ class NativeLook:
     def _folder_row(self, native: NativeNode, mtime_ns: int) -> LocalInode:
         return LocalInode(
             kind=Kind.FOLDER,
-            mode=_PERMISSIONS_OF_FOLDERS & ~self.umask,
+            mode=self.mode(Kind.FOLDER),
             uid=self.uid,
             gid=self.gid,
             mtime_ns=mtime_ns,

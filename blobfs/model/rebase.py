@@ -13,6 +13,7 @@ import msgspec
 
 from blobfs.formats.rows import DirentRow, InodeRow
 from blobfs.model.changes import DirentKey, Gone, LocalDirent, LocalInode
+from blobfs.model.nodes import NativeLook
 from blobfs.types import InodeNo, Seq
 
 
@@ -55,6 +56,8 @@ class Setting:
     names: Callable[[InodeNo], Iterable[DirentKey]] = lambda inode: ()
     """Returns names that lead to a file at either moment, as far as they are known here. Asked for
     files alone whose content is in question; a copy that nobody has a name for goes to the root."""
+    look: NativeLook | None = None
+    """What native objects look like here before anybody changes their attributes."""
 
 
 class Conflict(msgspec.Struct, frozen=True, array_like=True):

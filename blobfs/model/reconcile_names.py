@@ -8,8 +8,6 @@
 4. What still wants a name that is taken gets a conflict name beside it (C1).
 """
 
-from collections.abc import Iterator
-
 from blobfs.formats.rows import Inline, InodeRow, Kind
 from blobfs.model.changes import DirentKey, LocalInode
 from blobfs.model.reconcile_draft import NO_INODE, Draft
@@ -81,7 +79,8 @@ def keep_grown_folders(draft: Draft) -> None:
 
 
 def keep_changed_files(draft: Draft) -> None:
-    """Keep the names of files whose content others changed, or we did, as far as they need it."""
+    """Keep the names of files that others changed, or that would lose their last name though
+    neither side removed it."""
     for inode in sorted(draft.contested):
         row = draft.after.inode(inode)
         if row is None or row.kind is Kind.FOLDER:
@@ -89,8 +88,7 @@ def keep_changed_files(draft: Draft) -> None:
         is_changed = draft.has_new_content(inode)
         if is_changed:
             _keep_replaced(draft, inode)
-        is_edited = inode in draft.edited and not draft.is_removed(inode)
-        if (is_changed or is_edited) and draft.nlink(inode) <= 0:
+        if (is_changed or not draft.is_removed(inode)) and draft.nlink(inode) <= 0:
             for key in draft.taken_from(inode):
                 draft.keep(key)
 
@@ -137,25 +135,29 @@ def _is_cyclic(draft: Draft, folder: InodeNo) -> bool:
 
 def settle_collisions(draft: Draft) -> None:
     """Give a conflict name to what was given a name that something else keeps (C1)."""
-    for key in list(_collisions(draft)):
-        ours, theirs = draft.given[key].inode, draft.there(key)
-        if _is_same(draft, ours, theirs):
-            draft.drop(key)
-            if draft.is_new(ours):
-                draft.absorb(ours, theirs)
-        elif not draft.is_new(ours) and draft.nlink(ours) > 1:
-            draft.drop(key)
-            draft.note("others gave this name to something else before", key)
-        else:
-            _give_way(draft, key)
-
-
-def _collisions(draft: Draft) -> Iterator[DirentKey]:
     for key in sorted(key for key in draft.names if key in draft.given):
-        theirs = draft.there(key)
-        is_taken = theirs not in (NO_INODE, draft.given[key].inode)
-        if is_taken and draft.taken.get(key) != theirs:
-            yield key
+        if _collides(draft, key):
+            _settle_collision(draft, key)
+
+
+def _collides(draft: Draft, key: DirentKey) -> bool:
+    if key not in draft.given:
+        return False
+    ours, theirs = draft.given[key].inode, draft.there(key)
+    return theirs not in (NO_INODE, ours) and draft.taken.get(key) != theirs
+
+
+def _settle_collision(draft: Draft, key: DirentKey) -> None:
+    ours, theirs = draft.given[key].inode, draft.there(key)
+    if _is_same(draft, ours, theirs):
+        draft.drop(key)
+        if draft.is_new(ours):
+            draft.absorb(ours, theirs)
+    elif not draft.is_new(ours) and draft.nlink(ours) > 1:
+        draft.drop(key)
+        draft.note("others gave this name to something else before", key)
+    else:
+        _give_way(draft, key)
 
 
 def _give_way(draft: Draft, key: DirentKey) -> None:

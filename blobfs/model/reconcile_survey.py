@@ -7,7 +7,7 @@ committed row; what both did to it is the difference to the object (N3).
 
 from msgspec.structs import replace
 
-from blobfs.formats.rows import EMPTY, InodeRow, Kind, Native
+from blobfs.formats.rows import InodeRow, Kind, Native
 from blobfs.model.changes import (
     GONE,
     HIDDEN_FOLDER,
@@ -18,6 +18,7 @@ from blobfs.model.changes import (
     hidden_by,
 )
 from blobfs.model.listing import OBJECT_SUFFIX, to_name
+from blobfs.model.nodes import NativeLook
 from blobfs.model.numbers import folder_number, is_native
 from blobfs.model.rebase import Mine, Moment, Setting
 from blobfs.model.reconcile_draft import NO_INODE, Draft
@@ -56,7 +57,8 @@ def _note_name(draft: Draft, key: DirentKey, row: LocalDirent | Gone, native: In
         draft.give(key, row)
     if before and mine != before:
         draft.take(key, before)
-    if draft.there(key) != (NO_INODE if dirent is None else dirent.inode):
+    there = draft.there(key)
+    if there != before or (there and dirent is None):
         draft.names[key] = None
         draft.touch(mine)
         draft.touch(before)
@@ -78,10 +80,16 @@ class _Natives:
         """The names that the objects had in the bucket."""
 
     def note_bound(self, inode: InodeNo) -> None:
-        """Note a file that was made of an object here, if others did so, too."""
+        """Note what was made of an object or a prefix here, if others did so, too."""
         row = self._mine.inodes[inode]
-        if isinstance(row, LocalInode) and isinstance(row.bound, Native):
+        if not isinstance(row, LocalInode) or not self._is_theirs_too(inode):
+            return
+        if isinstance(row.bound, Native):
             self._note_both(inode, row.bound)
+        elif row.kind is Kind.FOLDER and self._draft.setting.look is not None:
+            theirs = self._draft.after.inode(inode)
+            assert theirs is not None, "it is theirs, too"
+            self._draft.bases[inode] = _untouched(theirs, self._draft.setting.look)
 
     def note_hidden(self, key: DirentKey, row: LocalDirent | Gone) -> None:
         """Note a hidden object: of a file that lives on, or one that was removed here."""
@@ -96,19 +104,18 @@ class _Natives:
 
     def _note_both(self, inode: InodeNo, native: Native) -> None:
         theirs = self._draft.after.inode(inode)
-        if theirs is None or not self._is_theirs_too(inode):
-            return
-        self._draft.bases[inode] = _as_committed(theirs, native)
-        if (name := self._name_of(inode, native)) is not None:
-            self.names[name] = inode
+        assert theirs is not None, "it is theirs, too"
+        base = _as_committed(theirs, native)
+        self._draft.bases[inode] = _untouched(base, self._draft.setting.look)
+        self.names[self._name_of(inode, native)] = inode
 
     def _is_theirs_too(self, inode: InodeNo) -> bool:
         draft = self._draft
         is_theirs = is_native(inode) and draft.after.inode(inode) is not None
         return is_theirs and draft.before.inode(inode) is None
 
-    def _name_of(self, inode: InodeNo, native: Native) -> DirentKey | None:
-        """Return the name that an object has by its key; None: neither side says so."""
+    def _name_of(self, inode: InodeNo, native: Native) -> DirentKey:
+        """Return the name that an object has by its key: of two, that which either side has."""
         above, slash, segment = native.key.rpartition(b"/")
         folder = folder_number((above + slash).decode("utf-8", "surrogateescape"))
         for name in (segment, segment + to_name(OBJECT_SUFFIX)):
@@ -116,17 +123,21 @@ class _Natives:
             is_mine = isinstance(row, LocalDirent) and row.inode == inode
             if is_mine or self._draft.there((folder, name)) == inode:
                 return folder, name
-        return None
+        return folder, segment
 
 
 def _as_committed(theirs: InodeRow, native: Native) -> InodeRow:
-    """Return the row of an object as if it had been committed: attributes as theirs, so that ours
-    count where they differ."""
+    """Return the row of an object as if it had been committed: as theirs but for the content."""
     held = theirs.content
     is_same = isinstance(held, Native) and (held.key, held.version) == (native.key, native.version)
     content_seq = theirs.content_seq if is_same else Seq(-1)
-    size_bytes = native.size_bytes or theirs.size_bytes
-    content = replace(native, size_bytes=size_bytes) if size_bytes else EMPTY
     return replace(
-        theirs, nlink=1, size_bytes=size_bytes, content=content, xattrs=(), content_seq=content_seq
+        theirs, nlink=1, size_bytes=native.size_bytes, content=native, content_seq=content_seq
     )
+
+
+def _untouched(row: InodeRow, look: NativeLook | None) -> InodeRow:
+    """Return a row with the attributes that an object has here; those of `row` if unknown."""
+    if look is None:
+        return replace(row, xattrs=())
+    return replace(row, mode=look.mode(row.kind), uid=look.uid, gid=look.gid, xattrs=())
