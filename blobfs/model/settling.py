@@ -88,6 +88,14 @@ class Settling:
         wait_s = self._open_s if use.writers else self._settle_s
         return min(max(use.last_s, since_s) + wait_s, since_s + self._most_s)
 
+    def calm_s(self, since_s: float, touched_s: float) -> float:
+        """Return when a directory is worth saving for its own sake, unsaved since `since_s`.
+
+        Its times change with each entry that is made in it, `touched_s` last; those entries take
+        it along with them, so a round of its own would be one too many until nobody makes any.
+        """
+        return min(touched_s + self._settle_s, since_s + max(self._open_s, self._settle_s))
+
     def saved(self, inode: InodeNo) -> None:
         """Forget what need not be remembered of an inode that has nothing unsaved."""
         use = self._uses.get(inode)

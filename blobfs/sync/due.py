@@ -149,7 +149,10 @@ class Agenda:
         state = self._view.inodes.get(inode)
         if state is None or inode in unreadable or is_left_over(self._view, inode, state):
             return None
-        return self._settling.due_s(inode, clock.since_s(state.since_ns))
+        since_s = clock.since_s(state.since_ns)
+        if isinstance(state.value, LocalInode) and state.value.kind is Kind.FOLDER:
+            return self._settling.calm_s(since_s, clock.since_s(state.touched_ns))
+        return self._settling.due_s(inode, since_s)
 
     def _decide(self, clock: Clock) -> Due:
         next_s = self._times[0][0] - clock.now_s if self._times else None

@@ -55,6 +55,23 @@ def test_what_nobody_opened_is_due_after_the_same_moment() -> None:
     assert settling().due_s(FILE, 7.0) == 7.5
 
 
+def test_a_directory_waits_while_entries_are_made_in_it() -> None:
+    """Unpacking an archive would make commits of nothing but the times of directories."""
+    assert settling().calm_s(since_s=10.0, touched_s=12.0) == 12.5
+
+
+def test_a_directory_that_is_never_left_alone_does_not_wait_for_ever() -> None:
+    """Its names would be on this machine alone for as long as a program makes and removes some."""
+    assert settling().calm_s(since_s=10.0, touched_s=60.0) == 40.0
+
+
+def test_a_directory_waits_no_shorter_than_files_do() -> None:
+    """Whoever lets files settle for long would see directories saved without them."""
+    uses = Settling(settle_s=3600.0, open_s=30.0, most_s=300.0)
+
+    assert uses.calm_s(since_s=10.0, touched_s=10.0) == 3610.0
+
+
 def test_a_closed_file_that_was_saved_is_forgotten_and_an_open_one_is_not() -> None:
     """Memory would grow with every file ever written; or an open file counted as closed."""
     uses = settling()

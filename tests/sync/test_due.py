@@ -24,6 +24,7 @@ from blobfs.types import MIB, InodeNo, Serial
 from blobfs.volume.unsaved_rows import InodeState
 
 NUMBERS = [InodeNo(number) for number in range(10, 13)]
+FOLDER = InodeNo(20)
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Unsaved:
     def look_through(self) -> Due:
         """Decide the same by looking at all rows."""
         times = {
-            inode: self.settling.due_s(inode, self.clock.since_s(state.since_ns))
+            inode: self.due_s(inode, state)
             for inode, state in self.inodes.items()
             if inode not in self.unreadable and not is_left_over(self.view, inode, state)
         }
@@ -83,15 +84,24 @@ class Unsaved:
             return Due(False, next_s)
         return Due(True, 0.0)
 
+    def due_s(self, inode: InodeNo, state: InodeState) -> float:
+        since_s = self.clock.since_s(state.since_ns)
+        if inode == FOLDER:
+            return self.settling.calm_s(since_s, self.clock.since_s(state.touched_ns))
+        return self.settling.due_s(inode, since_s)
+
     def write(self, inode: InodeNo, size: int, nlink: int = 1) -> None:
+        self.change(inode, Kind.FILE, size, nlink)
+        self.sizes[inode] = size
+        self.settling.touched(inode, self.now_s)
+
+    def change(self, inode: InodeNo, kind: Kind, size: int = 0, nlink: int = 1) -> None:
         self.serial += 1
         old = self.inodes.get(inode)
         now_ns = int(self.now_s * 1e9)
-        row = LocalInode(Kind.FILE, 0o644, 0, 0, now_ns, now_ns, nlink, size_bytes=size)
+        row = LocalInode(kind, 0o644, 0, 0, now_ns, now_ns, nlink, size_bytes=size)
         since_ns = now_ns if old is None else old.since_ns
         self.inodes[inode] = InodeState(row, Serial(self.serial), since_ns, now_ns)
-        self.sizes[inode] = size
-        self.settling.touched(inode, self.now_s)
         self.news.add(inode)
 
     def save(self, inode: InodeNo) -> None:
@@ -102,7 +112,7 @@ class Unsaved:
 
 def steps() -> st.SearchStrategy[list[tuple[str, InodeNo, float]]]:
     kinds = st.sampled_from(
-        ["write", "large", "orphan", "open", "close", "save", "wait", "wait", "lose"]
+        ["write", "large", "orphan", "entry", "open", "close", "save", "wait", "wait", "lose"]
     )
     waits = st.sampled_from([0.01, 0.05, 0.3, 0.5, 1.0, 31.0, 301.0])
     return st.lists(st.tuples(kinds, st.sampled_from(NUMBERS), waits), max_size=40)
@@ -129,6 +139,8 @@ def act(unsaved: Unsaved, kind: str, inode: InodeNo, wait_s: float) -> None:
             unsaved.write(inode, 10 * MIB)
         case "orphan":
             unsaved.write(inode, 100, nlink=0)
+        case "entry":
+            unsaved.change(FOLDER, Kind.FOLDER)
         case "open":
             unsaved.settling.opened(inode)
         case "close" if unsaved.settling.writers(inode):
@@ -174,3 +186,14 @@ def test_a_closed_file_is_due_soon() -> None:
     assert unsaved.look().look_again_s == pytest.approx(OPEN_S - 2)
     unsaved.settling.closed(NUMBERS[0], unsaved.now_s)
     assert unsaved.look().look_again_s == pytest.approx(SETTLE_S)
+
+
+def test_entries_that_are_made_put_off_the_commit_of_their_directory() -> None:
+    """Each second of unpacking an archive would commit the times of a directory, and no file."""
+    unsaved = Unsaved()
+    for _ in range(10):
+        unsaved.change(FOLDER, Kind.FOLDER)
+        assert not unsaved.look().now
+        unsaved.now_s += SETTLE_S - 0.1
+    unsaved.now_s += 0.1
+    assert unsaved.look().now
