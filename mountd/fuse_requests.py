@@ -32,6 +32,8 @@ class Answering(Protocol):
     counts: Counter[str]
     serial: "itertools.count[int]"
     load: Load
+    note_request: Callable[[], None]
+    """Called with each: somebody is using the mount."""
 
 
 F = TypeVar("F", bound=Answering)
@@ -48,6 +50,7 @@ def handler(
     @wraps(method)
     async def handle(self: F, /, *args: P.args, **kwargs: P.kwargs) -> R:
         self.counts[name] += 1
+        self.note_request()
         request_id.set(f"{name}-{next(self.serial)}")
         try:
             while True:

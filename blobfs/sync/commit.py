@@ -100,11 +100,6 @@ class Committer:
         """How often unsaved rows were moved over what others committed."""
         return self._replayer.moves
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a commit, or a look at the log, is under way."""
-        return self._one_at_a_time.locked()
-
     async def catch_up(self) -> None:
         """Replay what was committed since, by this client or by others (L4, L6).
 

@@ -23,7 +23,6 @@ from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
 from blobfs.formats.head import VolumeSettings
-from blobfs.model.rebase import Foreign
 from blobfs.model.settling import Settling
 from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.beginning import Contested
@@ -110,9 +109,21 @@ class Engine:
         """
         return (await self.volume_log.head()).settings
 
-    def on_foreign(self, listener: Callable[[Foreign], None]) -> None:
-        """Let `listener` be told of what others changed, in the step in which it shows."""
-        self.programs.listeners.append(listener)
+    def begin_sync(self) -> Serial:
+        """Begin to save all that is unsaved now, and to see what others saved.
+
+        Return what to ask `is_synced` about.
+
+        Raises:
+            ReadOnly: nothing can be saved through this mount.
+        """
+        serial = self.hurry()
+        self.puller.hurry(serial)
+        return serial
+
+    def is_synced(self, serial: Serial) -> bool:
+        """Return whether all that a call of `begin_sync` began has ended."""
+        return self.puller.has_looked(serial) and self.is_saved(serial)
 
     def hurry(self) -> Serial:
         """Begin to save all that is unsaved now; return what to ask `is_saved` about.

@@ -37,34 +37,52 @@ class Puller:
         self._use = _Seen()
         self._news = _Seen()
         self._failures = 0
+        self._is_running = False
+        self._is_looking = False
         self._lag_s = self._clock_lag_s()
-        self.looks = 0
-        """How many looks have ended, well or not."""
+        self._looks = 0
+        """How many have ended, well or not."""
+        self._goals: dict[int, int] = {}
         self.problem: str | None = None
         """Why the last look failed; None: it did not."""
 
-    def hurry(self) -> int:
-        """Look now; return what `looks` comes to once that look has ended."""
+    def hurry(self, token: int) -> None:
+        """Look now; `has_looked` says by the same `token` when that has ended."""
+        if not self._is_running:
+            return  # there is no volume yet
+        # The one that is under way may have missed what landed just now.
+        self._goals[token] = self._looks + (2 if self._is_looking else 1)
         self._wanted.set()
-        return self.looks + (2 if self._committer.is_busy else 1)
+
+    def has_looked(self, token: int) -> bool:
+        """Return whether a look that began after `hurry` has ended, well or not."""
+        if self._looks < self._goals.get(token, 0):
+            return False
+        self._goals.pop(token, None)
+        return True
 
     async def run(self) -> None:
         """Look for ever."""
+        self._is_running = True
         while True:
             await self._wait()
+            self._is_looking = True
             await self._look()
+            self._is_looking = False
+            self._looks += 1
 
     async def _wait(self) -> None:
         """Return when it is time to look."""
         moment = self._moment()
         if not is_in_use(moment):
             self._programs.on_return = self._wanted.set
-        left_s = pause_s(moment)
+        left_s = pause_s(moment) if not self._goals else 0
         while left_s > 0 and not self._wanted.is_set() and not self._has_slept():
             with trio.move_on_after(min(left_s, SLICE_S)):
                 await self._wanted.wait()
             left_s -= SLICE_S
         self._wanted = trio.Event()
+        self._programs.on_return = None
 
     async def _look(self) -> None:
         try:
@@ -75,7 +93,6 @@ class Puller:
             if self._failures:
                 log.info("others' changes can be seen again")
             self._failures, self.problem = 0, None
-        self.looks += 1
 
     def _note_failure(self, error: BlobfsError) -> None:
         self._failures += 1

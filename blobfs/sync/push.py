@@ -20,10 +20,11 @@ from blobfs.env import Env
 from blobfs.errors import BlobfsError
 from blobfs.model.changes import DirentKey
 from blobfs.model.difference import operations_for
+from blobfs.model.rebase import Foreign
 from blobfs.model.selection import Selection, select
 from blobfs.model.settling import Settling
 from blobfs.sync.ahead import Ahead
-from blobfs.sync.commit import Committer, Draft
+from blobfs.sync.commit import Committer, Draft, Outdated
 from blobfs.sync.due import Agenda, Clock, UnsavedView, choices, is_left_over
 from blobfs.sync.snapshots import BaseGone, Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
@@ -80,6 +81,12 @@ class Goal:
     def note_saved(self, inodes: Iterable[InodeNo], names: Iterable[DirentKey]) -> None:
         self.inodes.difference_update(inodes)
         self.names.difference_update(names)
+
+    def follow(self, foreign: Foreign) -> None:
+        """Wait for rows that were moved over others' commits as well, and for what became of them:
+        those that are saved already are found to be."""
+        self.inodes.update(foreign.inodes, foreign.numbers.values())
+        self.names.update(foreign.dirents)
 
     def note_left(self, inodes: Set[InodeNo], names: Set[DirentKey]) -> None:
         """Note which rows are still unsaved: what is not among them needs no waiting for."""
@@ -168,6 +175,14 @@ class Pusher:
             return False
         return len(self._view.inodes) == len(self._left_over())
 
+    def note_foreign(self, foreign: Foreign) -> None:
+        """Note what others committed, and what it made of unsaved rows."""
+        for old, new in foreign.numbers.items():
+            if old in self._lost:
+                self._lost[new] = self._lost.pop(old)
+        for goal in self._goals.values():
+            goal.follow(foreign)
+
     def note_closed(self, inode: InodeNo) -> None:
         """Note that a file was closed, so that it may be due sooner than it was."""
         self._agenda.note_closed(inode)
@@ -183,6 +198,8 @@ class Pusher:
                 if not await self._round_or_give_way():
                     await trio.sleep(LOOK_AGAIN_S)  # somebody waits for what cannot be saved
                 self._note_success()
+            except Outdated:
+                log.info("others committed first: looking again at what is to be saved")
             except Unreadable as error:
                 self._lost[error.inode] = Lost(str(error))
                 log.error("a file cannot be saved, because the local disk lost it: %s", error)

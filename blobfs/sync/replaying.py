@@ -13,6 +13,7 @@ takes some milliseconds, since all that has to be fetched is fetched before.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from blobfs.env import Env
@@ -34,6 +35,7 @@ from blobfs.model.chain import Landed
 from blobfs.model.changes import DirentKey, Gone, LocalDirent, LocalInode
 from blobfs.model.rebase import Conflict, Foreign, Mine, Rebased, Setting
 from blobfs.model.reconcile import reconcile
+from blobfs.sync.equality import Equality, Pair
 from blobfs.sync.programs import Programs
 from blobfs.types import InodeNo
 from blobfs.volume.namespace_numbers import Numbers
@@ -49,6 +51,14 @@ Names = Mapping[InodeNo, Sequence[DirentKey]]
 log = logging.getLogger("blobfs.replay")
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was found out before a decision, while programs went on."""
+
+    names: Names = field(default_factory=dict)
+    equal: Sequence[Pair] = ()
+
+
 class Replayer:
     """Replays the log of one mount."""
 
@@ -59,6 +69,7 @@ class Replayer:
         unsaved: Unsaved,
         orphans: Orphans,
         programs: Programs,
+        equality: Equality,
         numbers: Callable[[], Awaitable[Numbers]],
         host: str,
         env: Env,
@@ -68,6 +79,7 @@ class Replayer:
         self._unsaved = unsaved
         self._orphans = orphans
         self._programs = programs
+        self._equality = equality
         self._numbers = numbers
         self._host = host
         self._env = env
@@ -113,7 +125,7 @@ class Replayer:
         """Replay the first of these entries; return how many, perhaps none yet."""
         await self._tree.load_keys(named_keys(each.entry for each in landed))
         numbers = await self._numbers()
-        known = await self._names_in_question(landed)
+        known = await self._known(landed)
         contents = frozenset(_contents(landed))
         try:
             async with self._unsaved.held(contents):
@@ -121,6 +133,15 @@ class Replayer:
         except NotLoaded as missing:
             await self._tree.load(missing)
             return 0
+
+    async def _known(self, landed: Sequence[Landed]) -> Known:
+        """Find out what a decision about the first contested entry may need."""
+        held = self._programs.held()
+        first = next((each for each in landed if self._contests(each, held)), None)
+        if first is None:
+            return Known()
+        equal = await self._equality.pairs(first.entry)
+        return Known(await self._names_in_question([first]), equal)
 
     async def _names_in_question(self, landed: Sequence[Landed]) -> Names:
         """Return the names of files that both sides changed, as far as somebody knows them."""
@@ -135,7 +156,7 @@ class Replayer:
             known.update(await self._tree.names_of(unknown))
         return known
 
-    async def _replay_first(self, landed: Sequence[Landed], numbers: Numbers, known: Names) -> int:
+    async def _replay_first(self, landed: Sequence[Landed], numbers: Numbers, known: Known) -> int:
         """Replay as many entries as touch nothing of ours, or one that does."""
         held = self._programs.held()
         free = tuple(takewhile(lambda each: not self._contests(each, held), landed))
@@ -157,17 +178,24 @@ class Replayer:
         return len(run)
 
     def _decide(
-        self, landed: Landed, held: Set[InodeNo], numbers: Numbers, known: Names
+        self, landed: Landed, held: Set[InodeNo], numbers: Numbers, known: Known
     ) -> Rebased:
         def names(inode: InodeNo) -> Iterable[DirentKey]:
             place = self._programs.place(inode)
-            return (*known.get(inode, ()), *([] if place is None else [place]))
+            return (*known.names.get(inode, ()), *([] if place is None else [place]))
 
+        states = self._unsaved.inode_states
+        equal = {
+            (pair.mine, pair.theirs)
+            for pair in known.equal
+            if pair.mine in states and states[pair.mine].serial == pair.serial
+        }
         setting = Setting(
             seq=landed.entry.seq,
             host=self._host,
             now_ns=self._env.now_ns(),
             fresh=numbers.take,
+            equal=equal,
             names=names,
         )
         with self._tree.moments(landed) as (before, after):

@@ -22,6 +22,7 @@ from blobfs.sync.binding import Bucket
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpointer import Checkpointer, CheckpointRules
 from blobfs.sync.commit import Committer
+from blobfs.sync.equality import Equality
 from blobfs.sync.local_state import LocalState
 from blobfs.sync.numbering import Numbering
 from blobfs.sync.pipeline import StagePlaces
@@ -97,6 +98,7 @@ def put_together(
         unsaved=unsaved,
         orphans=orphans,
         programs=programs,
+        equality=Equality(unsaved, tree, contents),
         numbers=numbering.numbers,
         host=platform.node(),
         env=env,
@@ -117,6 +119,7 @@ def put_together(
         prepare=prepare,
         env=env,
     )
+    programs.listeners.append(pusher.note_foreign)
     return Saving(
         log,
         committer,

@@ -68,4 +68,7 @@ def make_vfs(
         sync_for(engine, durability, deadline_s),
     )
     meter = UsageMeter(native, engine.tree, engine.unsaved, read_only=engine.is_read_only)
-    return Vfs(namespace, files, kernel, atimes, meter.usage, env)
+    vfs = Vfs(namespace, files, kernel, atimes, meter.usage, env)
+    engine.programs.held, engine.programs.place = vfs.held_inodes, vfs.place
+    engine.programs.listeners.append(vfs.note_foreign)
+    return vfs

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trio
+
 from blobfs.cache.reading import open_reading
 from blobfs.env import Env
 from blobfs.formats.rows import Kind
@@ -68,6 +70,13 @@ class Place:
         """Commit everything, and see that nothing is left."""
         await self.engine.save()
         assert self.engine.pusher.is_clean
+
+    async def sync(self) -> None:
+        """Save everything, and see what others saved."""
+        serial = self.engine.begin_sync()
+        with trio.fail_after(60):
+            while not self.engine.is_synced(serial):  # noqa: ASYNC110 - as `blobfs sync` asks
+                await trio.sleep(0.005)
 
     async def tree(self) -> dict[str, bytes | None]:
         """Return all paths with their contents, None for directories."""
