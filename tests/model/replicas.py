@@ -220,9 +220,15 @@ class Replica:
         for key in commit.names:
             del self.names[key]
 
-    def take_theirs(self, operations: Iterable[Operation]) -> Rebased:
-        """Replay what others committed, and move what is unsaved over it."""
-        before, after = self.base, self.base.replayed(operations)
+    def take_theirs(self, *entries: Iterable[Operation]) -> Rebased:
+        """Replay what others committed, and move what is unsaved over all of it at once.
+
+        What programs have open has to show the same as before (C2).
+        """
+        before = after = self.base
+        for operations in entries:
+            after = after.replayed(operations)
+        opened = {inode: self.content(inode) for inode in self.held}
         mine = Mine(dict(self.inodes), dict(self.names), self._edited(), frozenset(self.held))
         equal, names = self._equal(after), partial(_known_names, (before, after))
         setting = Setting(after.seq, self.host, self._now(), self.fresh, equal, names)
@@ -230,6 +236,8 @@ class Replica:
         self.base = after
         self._rebase(rebased)
         self.conflicts += rebased.conflicts
+        for inode, data in opened.items():
+            assert self.content(rebased.numbers.get(inode, inode)) == data
         return rebased
 
     def fresh(self) -> InodeNo:
@@ -391,17 +399,22 @@ class Volume:
         self.log: list[tuple[Replica, Commit]] = []
         self.clients = [Replica(number) for number in range(clients)]
 
-    def deliver(self, client: Replica, entries: int = 1 << 30) -> None:
-        """Let a client replay what follows in the log; what it knows already does nothing."""
-        for author, commit in self.log[client.base.seq :][:entries]:
-            assert author is not client, "one's own commits are replayed at once"
-            client.take_theirs(commit.operations)
-            # Whatever was unsaved has to be an entry on top of this one (L1).
+    def deliver(self, client: Replica, entries: int = 1 << 30, at_once: int = 1) -> None:
+        """Let a client replay what follows in the log, some entries at once; what it knows already
+        does nothing."""
+        ahead = self.log[client.base.seq :][:entries]
+        while ahead:
+            some, ahead = ahead[:at_once], ahead[at_once:]
+            assert client not in [author for author, _ in some], "one's own are known at once"
+            client.take_theirs(*(commit.operations for _, commit in some))
+            # Whatever was unsaved has to be an entry on top of these (L1).
             client.base.replayed(client.operations().operations)
 
-    def commit(self, client: Replica, waiting: frozenset[InodeNo] = frozenset()) -> None:
+    def commit(
+        self, client: Replica, waiting: frozenset[InodeNo] = frozenset(), at_once: int = 1
+    ) -> None:
         """Commit what a client has unsaved, after all that is in the log."""
-        self.deliver(client)
+        self.deliver(client, at_once=at_once)
         commit = client.operations(waiting)
         if commit.operations:
             self.log.append((client, commit))

@@ -228,8 +228,9 @@ def split(content: bytes) -> set[bytes]:
 small = st.integers(0, 11)
 steps = st.tuples(st.sampled_from(ACTIONS), small, small, small)
 doing = st.tuples(st.just("do"), st.integers(0, 3), steps)
-committing = st.tuples(st.just("commit"), st.integers(0, 3), st.booleans())
-delivering = st.tuples(st.just("deliver"), st.integers(0, 3), st.integers(0, 2))
+at_once = st.integers(1, 4)
+committing = st.tuples(st.just("commit"), st.integers(0, 3), st.tuples(st.booleans(), at_once))
+delivering = st.tuples(st.just("deliver"), st.integers(0, 3), st.tuples(small, at_once))
 stories = st.lists(st.one_of(doing, doing, doing, doing, committing, delivering), max_size=40)
 
 laws = settings(
@@ -246,10 +247,11 @@ def play(volume: Volume, users: list[User], story: list[tuple]) -> None:  # type
         if what == "do":
             user.do(how)
         elif what == "deliver":
-            volume.deliver(user.client, how)
+            volume.deliver(user.client, *how)
         else:
-            waiting = frozenset(user.client.held) if how else frozenset()
-            volume.commit(user.client, waiting)
+            waits, at_once = how
+            waiting = frozenset(user.client.held) if waits else frozenset()
+            volume.commit(user.client, waiting, at_once)
 
 
 def require_settled(volume: Volume) -> dict[str, bytes | None]:
