@@ -72,7 +72,7 @@ def handler(
     return handle
 
 
-_WORTH_A_WORD = (errno.EIO, errno.ESTALE, errno.EROFS)
+_WORTH_A_WORD = (errno.EIO, errno.ESTALE, errno.EROFS, errno.EFBIG)
 """What a program's own message does not explain: EROFS on a mount that can be written, say."""
 
 

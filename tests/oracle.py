@@ -4,7 +4,7 @@ Paths are tuples of names; () is the root. Failures are OSError with the errno t
 name. Whoever drives it sets `now_ns` before each operation.
 
 What a bucket held before blobfs came (`add_native`) stands beside what is made, and is changed
-like it; only directories that it makes up cannot be moved: EROFS.
+like it.
 """
 
 import errno
@@ -35,8 +35,6 @@ class Thing:
     nlink: int = 1
     entries: "dict[bytes, Thing]" = field(default_factory=dict)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
-    is_native: bool = False
-    """A directory that the bucket held before."""
 
     @property
     def is_folder(self) -> bool:
@@ -86,7 +84,7 @@ class Oracle:
         folder = self.root
         owner = self.root.uid, self.root.gid
         for name in path[:-1]:
-            fresh = Thing(stat.S_IFDIR, 0o755, *owner, None, None, is_native=True)
+            fresh = Thing(stat.S_IFDIR, 0o755, *owner, None, None)
             folder = folder.entries.setdefault(name, fresh)
         folder.entries[path[-1]] = Thing(stat.S_IFREG, 0o644, *owner, mtime_ns, mtime_ns, content)
 
@@ -154,15 +152,11 @@ class Oracle:
             return
         if flags & EXCHANGE:
             assert other is not None
-            self._movable(thing)
-            self._movable(other)
             old_folder.entries[old_name] = other
             other.ctime_ns = self.now_ns
         else:
             if other is not None:
                 self._replace(thing, other)
-            self._movable(thing)
-            if other is not None:
                 self._lose(other)
             del old_folder.entries[old_name]
         new_folder.entries[new_name] = thing
@@ -232,10 +226,6 @@ class Oracle:
         return folder is top or any(
             self._lies_below(folder, child) for child in top.entries.values() if child.is_folder
         )
-
-    def _movable(self, thing: Thing) -> None:
-        if thing.is_native:
-            fail(errno.EROFS)
 
     def _attributes(self, path: Path) -> Thing:
         thing = self.find(path)

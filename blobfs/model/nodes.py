@@ -33,14 +33,16 @@ def content_of(prefix: str, entry: Entry) -> Content:
 def object_of(prefix: str, entry: Entry) -> Native:
     """Return the file `entry` of the native directory `prefix` as a row refers to it."""
     version = spell_version(entry.etag, entry.size_bytes, entry.mtime_ns)
-    return Native(to_name(content_of(prefix, entry).key), entry.size_bytes, version)
+    key = to_name(entry.key) if entry.key else to_name(prefix) + entry.name
+    return Native(key, entry.size_bytes, version)
 
 
 class NativeNode(msgspec.Struct, weakref=True, eq=False):
     """What stands behind a number that no row of the volume has: an object, or a prefix.
 
     `prefix` is a directory's own one, or that of the directory that a file lies in. `entry` may
-    come to have a newer time, though its version stays; only `volume.namespace_natives` sets it.
+    come to have a newer time, though its version stays, and `parent` another number; only
+    `volume.namespace_natives` sets them.
     """
 
     number: InodeNo

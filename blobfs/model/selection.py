@@ -5,6 +5,9 @@ names and one inode, and whoever saw only one of the names would see the file tw
 not at all. A group that holds a file which is still being written waits. One group can need
 another: a new entry its new directory, a removed directory the removal of what lay in it.
 What waits makes those wait that need it.
+
+A directory that was renamed and shows native objects no more needs all of these as rows: whoever
+saw it without them would see a directory without its files.
 """
 
 from collections import defaultdict
@@ -12,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from blobfs.model.changes import DirentKey
+from blobfs.model.numbers import is_native
 from blobfs.types import InodeNo
 
 
@@ -26,6 +30,11 @@ class InodeState:
     """Still being written: not now."""
     is_new_folder: bool = False
     is_gone_folder: bool = False
+    detached_in: InodeNo | None = None
+    """Of a directory that shows native objects no more, though the replayed tree does not know
+    that: where it lies. Those that lie in each other go together."""
+    is_lost: bool = False
+    """Held until its content is given up: nothing is kept waiting by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,10 @@ def _groups(
     for state in names.values():
         if state.before and state.after:
             sets.join(state.before, state.after)
+    for inode, inode_state in inodes.items():
+        above = inode_state.detached_in
+        if above is not None and above in inodes and inodes[above].detached_in is not None:
+            sets.join(inode, above)
     groups: dict[InodeNo, _Group] = defaultdict(_Group)
     for inode, inode_state in inodes.items():
         group = groups[sets.find(inode)]
@@ -104,6 +117,8 @@ def _groups(
         root = sets.find(state.after or state.before)
         groups[root].names.append((parent, name))
         _note_needs(groups, root, sets.find(parent), inodes.get(parent), state)
+        if _goes_with_folder(inodes, parent, state):
+            groups[sets.find(parent)].needs.add(root)
     return groups
 
 
@@ -120,6 +135,16 @@ def _note_needs(
         groups[root].needs.add(folder_root)
     if folder.is_gone_folder:
         groups[folder_root].needs.add(root)
+
+
+def _goes_with_folder(
+    inodes: Mapping[InodeNo, InodeState], parent: InodeNo, state: NameState
+) -> bool:
+    """Whether a name is that of an object which its directory showed before it was renamed."""
+    folder, inode = inodes.get(parent), inodes.get(state.after)
+    if folder is None or folder.detached_in is None or inode is None:
+        return False
+    return is_native(state.after) and not inode.is_lost
 
 
 def _spread_waiting(groups: Mapping[InodeNo, _Group]) -> None:

@@ -258,8 +258,13 @@ def plan_unmarking(place: Place) -> Change:
     node = place.found
     if node is None or node.row.prefix is None or place.marker is None:
         return Change()
-    dirent = LocalDirent(node.inode, Kind.FOLDER, place.marker)
-    return Change(dirents={hiding(to_name(node.row.prefix), place.marker): dirent})
+    return plan_hiding_marker(node, place.marker)
+
+
+def plan_hiding_marker(folder: Node, version: str) -> Change:
+    """Hide one version of the object that would keep a native directory in being."""
+    dirent = LocalDirent(folder.inode, Kind.FOLDER, version)
+    return Change(dirents={hiding(to_name(folder.row.prefix or ""), version): dirent})
 
 
 def merged(*changes: Change) -> Change:

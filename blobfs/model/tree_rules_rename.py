@@ -1,10 +1,11 @@
 """Decide what a rename does, with the kernel's checks in the kernel's order. Pure."""
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from blobfs.errors import ReadOnly
+import msgspec
+
 from blobfs.formats.rows import Kind
 from blobfs.model.changes import Change
 from blobfs.model.nodes import Node
@@ -31,15 +32,24 @@ class Lineage:
     new: Collection[InodeNo]
 
 
+def plan_detaching(folders: Iterable[Node]) -> Change:
+    """Let directories show no native objects any more, because one above them moves (N2).
+
+    What they showed has been taken into the volume before. What comes to lie below their prefixes
+    from now on belongs to their old names.
+    """
+    return Change({node.inode: msgspec.structs.replace(node.row, prefix=None) for node in folders})
+
+
 def plan_rename(old: Place, new: Place, flags: int, lineage: Lineage, now_ns: int) -> Change:
     """Give what `old` leads to the name `new`, in place of what has it.
 
-    The change is empty where both names lead to one inode, as POSIX wants it.
+    A directory that moves shows no native objects any more; for those below it see
+    `plan_detaching`. The change is empty where both names lead to one inode, as POSIX wants it.
 
     Raises:
         Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (a directory into itself, unknown flags),
             ENOTDIR, EISDIR, ENOTEMPTY, EPERM (a name of blobfs' own), ENAMETOOLONG.
-        ReadOnly: a directory of native objects would have to move.
     """
     _check_flags(flags)
     check_name(old.name)
@@ -58,7 +68,6 @@ def plan_rename(old: Place, new: Place, flags: int, lineage: Lineage, now_ns: in
         _check_kinds(moved, replaced, new)
         if replaced.is_folder:
             check_removable(new)
-    _check_movable(moved)
     draft = Draft(now_ns)
     if replaced is not None:
         draft.unlink(replaced)
@@ -75,8 +84,6 @@ def _plan_exchange(old: Place, new: Place, lineage: Lineage, now_ns: int) -> Cha
         raise Refused(errno.EINVAL, f"a directory would lie in itself. name={old.name!r}")
     if one.inode == other.inode:
         return Change()
-    _check_movable(one)
-    _check_movable(other)
     draft = Draft(now_ns)
     _move(draft, one, new)
     _move(draft, other, old)
@@ -104,18 +111,9 @@ def _check_kinds(moved: Node, replaced: Node, new: Place) -> None:
         raise Refused(errno.EISDIR, f"a directory. name={new.name!r}")
 
 
-def _check_movable(node: Node) -> None:
-    """Refuse to move what native objects are bound to by their place (volume format, N2)."""
-    if node.row.prefix is not None:
-        raise ReadOnly(
-            f"objects in the bucket make up this directory, which cannot be moved yet. "
-            f"prefix={node.row.prefix!r}"
-        )
-
-
 def _move(draft: Draft, node: Node, place: Place) -> None:
     draft.name(place, node.inode, node.kind)
     if node.kind is Kind.FOLDER:
-        draft.alter(node, parent=place.folder.inode)
+        draft.alter(node, parent=place.folder.inode, prefix=None)
     else:
         draft.alter(node)

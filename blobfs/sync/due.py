@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from blobfs.formats.rows import DirentRow, InodeRow, Kind
 from blobfs.model.changes import DirentKey, LocalDirent, LocalInode
+from blobfs.model.numbers import is_native
 from blobfs.model.selection import InodeState as Choice
 from blobfs.model.selection import NameState
 from blobfs.model.settling import Settling
@@ -79,7 +80,8 @@ def choices(
             continue
         due_s = settling.due_s(inode, clock.since_s(state.since_ns))
         held = inode in unreadable or (not hurry and due_s > clock.now_s)
-        inodes[inode] = _choice(view, inode, state, clock, held=held)
+        lost = inode in unreadable
+        inodes[inode] = _choice(view, inode, state, clock, held=held, lost=lost)
     names = {}
     for key, dirent in view.dirents.items():
         before = view.tree_dirent(*key)
@@ -167,7 +169,7 @@ class Agenda:
 
 
 def _choice(
-    view: UnsavedView, inode: InodeNo, state: InodeState, clock: Clock, *, held: bool
+    view: UnsavedView, inode: InodeNo, state: InodeState, clock: Clock, *, held: bool, lost: bool
 ) -> Choice:
     row = state.value
     base = view.tree_inode(inode) if _may_be_folder(row) else None
@@ -177,7 +179,17 @@ def _choice(
         held=held,
         is_new_folder=isinstance(row, LocalInode) and row.kind is Kind.FOLDER and base is None,
         is_gone_folder=_is_gone(row) and base is not None and base.kind is Kind.FOLDER,
+        detached_in=_detached_in(inode, row, base),
+        is_lost=lost,
     )
+
+
+def _detached_in(inode: InodeNo, row: object, base: InodeRow | None) -> InodeNo | None:
+    """Return where a directory lies that shows native objects no more, as nobody else knows yet."""
+    if not isinstance(row, LocalInode) or row.kind is not Kind.FOLDER or not row.nlink:
+        return None
+    was_native = is_native(inode) and (base is None or base.prefix is not None)
+    return row.parent if was_native and row.prefix is None else None
 
 
 def is_left_over(view: UnsavedView, inode: InodeNo, state: InodeState) -> bool:

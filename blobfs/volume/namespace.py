@@ -3,7 +3,8 @@
 What is there is found by `volume.namespace_names`; what changes is planned by pure rules
 (`model.tree_rules`) and becomes rows of the unsaved layer. A native directory in which something is
 made is *adopted*: it and the native ones above it get rows, and keep their numbers. So does a
-native file that is changed in any way: its row is *bound*, it refers to the object.
+native file that is changed in any way: its row is *bound*, it refers to the object. A native
+directory that is renamed shows what it showed, all of it bound (`volume.namespace_moves`).
 
 Concurrency: any method may run in any number of tasks. Native objects are asked first, which may
 take a round trip; then a change is planned and applied without an await in between.
@@ -11,6 +12,7 @@ take a round trip; then a change is planned and applied without an await in betw
 
 import errno
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from blobfs.env import Env
@@ -38,10 +40,11 @@ from blobfs.model.tree_rules_attributes import (
     plan_setattr,
     plan_setxattr,
 )
-from blobfs.model.tree_rules_rename import EXCHANGE, plan_rename
+from blobfs.model.tree_rules_rename import EXCHANGE, plan_detaching, plan_rename
 from blobfs.types import InodeNo
 from blobfs.volume.namespace_folder import FolderReader
 from blobfs.volume.namespace_layers import Layers, ReplayedRows, UnsavedRows
+from blobfs.volume.namespace_moves import Moves
 from blobfs.volume.namespace_names import Named, Names
 from blobfs.volume.namespace_numbers import Numbers
 from blobfs.volume.native import NativeTree
@@ -76,6 +79,7 @@ class Namespace:
         self._read_only = read_only
         self._layers = Layers(unsaved, tree)
         self._names = Names(self._layers, native, source, look)
+        self._moves = Moves(self._names, self._layers, native, unsaved, tree)
 
     # --- questions -------------------------------------------------------------------
 
@@ -212,24 +216,32 @@ class Namespace:
     ) -> Node | None:
         """Give an entry another name, in place of what has it (renameat2(2) has the flags).
 
+        What native objects make up is listed and taken into the volume before (N2).
         Return what had the new name, as it is then (as for `unlink`); None: nothing had.
 
         Raises:
-            Refused: ENOENT, EEXIST, EINVAL, ENOTDIR, EISDIR, ENOTEMPTY, EPERM, ENAMETOOLONG.
-            ReadOnly: the mount is read-only, or a directory of native objects would move.
-            BlobfsError: the store did not answer what the names are.
+            Refused: ENOENT, EEXIST, EINVAL, ENOTDIR, EISDIR, ENOTEMPTY, EPERM, ENAMETOOLONG,
+                EFBIG (a directory of too many native objects).
+            ReadOnly: the mount is read-only.
+            BlobfsError: the store did not answer what the names are, or what lies below them.
         """
         self.check_writable()
-        asked_old = await self._names.ask(parent, name)
-        asked_new = await self._names.ask(new_parent, new_name, takes_place=True)
-        old, bound_old = self._own(self._names.place(parent, name, asked_old))
-        new, bound_new = self._own(self._names.place(new_parent, new_name, asked_new))
-        lineage = self._names.lineage(old, new)
-        change = plan_rename(old, new, flags, lineage, self._env.now_ns())
+        taken: set[str] = set()
+        while True:
+            asked_old = await self._names.ask(parent, name)
+            asked_new = await self._names.ask(new_parent, new_name, takes_place=True)
+            old = self._names.place(parent, name, asked_old)
+            new = self._names.place(new_parent, new_name, asked_new)
+            change = self._plan_rename(old, new, flags)
+            moving = (old, new) if flags & EXCHANGE else (old,)
+            prefix = next((each for each in _prefixes(moving) if each not in taken), None)
+            if prefix is None or not change.dirents:
+                break
+            await self._moves.take(prefix)
+            taken.add(prefix)
         if not change.dirents:
-            return None  # both names lead to one inode
-        unmarked = NO_CHANGE if flags & EXCHANGE else plan_unmarking(new)
-        self._apply(merged(bound_old, bound_new, unmarked, change), old, new)
+            return None
+        self._apply(change, old, new)
         return None if new.found is None else self.node(new.found.inode)
 
     def drop(self, inode: InodeNo) -> None:
@@ -297,7 +309,7 @@ class Namespace:
 
     def _changeable(self, inode: InodeNo) -> tuple[Node, Change]:
         self.check_writable()
-        return self._bound(self.node(inode))
+        return self._bound(self._names.standing(self.node(inode)))
 
     def _bound(self, node: Node) -> tuple[Node, Change]:
         """Return a native file as one of the volume, with the rows that make it so."""
@@ -308,10 +320,30 @@ class Namespace:
         assert row is not None
         return Node(node.inode, row), change
 
+    def _plan_rename(self, old: Place, new: Place, flags: int) -> Change:
+        """Return the rows of a rename, those of native directories that move included."""
+        old, bound_old = self._own(old)
+        new, bound_new = self._own(new)
+        lineage = self._names.lineage(old, new)
+        change = plan_rename(old, new, flags, lineage, self._env.now_ns())
+        if not change.dirents:
+            return NO_CHANGE  # both names lead to one inode
+        detached = self._detached(old)
+        if flags & EXCHANGE:
+            return merged(bound_old, bound_new, detached, self._detached(new), change)
+        return merged(bound_old, bound_new, detached, plan_unmarking(new), change)
+
+    def _detached(self, place: Place) -> Change:
+        """Return the rows of the directories below one that moves, as they are from then on."""
+        node = place.found
+        if node is None or node.row.prefix is None:
+            return NO_CHANGE
+        return plan_detaching(self._moves.native_below(node))
+
     def _own(self, place: Place) -> tuple[Place, Change]:
         """Return a place with what is found there as the volume's own, and the rows for that.
 
-        Of a native directory there are none: it goes, or is refused to move.
+        Of a native directory there are none: it goes, or what it shows was taken before.
         """
         node = place.found
         if node is None or node.native is None:
@@ -340,3 +372,10 @@ class Namespace:
                 log.info("adopting directories of native objects. prefix=%r", folder.row.prefix)
                 change = merged(plan_adoption(unadopted), change)
         return change
+
+
+def _prefixes(places: Iterable[Place]) -> Iterator[str]:
+    """Yield the prefixes of the directories found there that show native objects."""
+    for place in places:
+        if place.found is not None and place.found.row.prefix is not None:
+            yield place.found.row.prefix

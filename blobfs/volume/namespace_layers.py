@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from blobfs.formats.rows import DirentRow, InodeRow, Native
+from blobfs.formats.rows import DirentRow, InodeRow, Kind, Native
 from blobfs.formats.tables import Table
 from blobfs.model.changes import (
     HIDDEN_FOLDER,
@@ -21,7 +21,7 @@ from blobfs.model.nodes import as_local
 from blobfs.model.spans import SpanMap
 from blobfs.types import InodeNo, Serial
 from blobfs.volume.tree_base import Key
-from blobfs.volume.tree_blocks import Block
+from blobfs.volume.tree_blocks import Block, NotLoaded
 from blobfs.volume.tree_rows import number_key
 
 DIRENTS_AT_ONCE = 1024
@@ -62,6 +62,9 @@ class ReplayedRows(Protocol):
 
     def missing(self, keys: Iterable[Key]) -> list[Block]:
         """Return the blocks that have to be loaded before all of these rows are known."""
+
+    async def load(self, missing: NotLoaded) -> None:
+        """Load what was missing."""
 
     def hides(self, key: bytes, version: str) -> bool:
         """Whether this version of an object does not show (N1)."""
@@ -106,6 +109,21 @@ class Layers:
         if any(isinstance(row, LocalDirent) for row in unsaved.values()):
             return False
         return all(name in unsaved for name in self._committed_names(parent))
+
+    def folders_in(self, parent: InodeNo) -> list[InodeNo]:
+        """Return the directories that rows know in a directory."""
+        unsaved = self._unsaved.dirents(parent)
+        found = [
+            row.inode
+            for row in unsaved.values()
+            if isinstance(row, LocalDirent) and row.kind is Kind.FOLDER
+        ]
+        after = b""
+        while rows := self._tree.dirents(parent, after, DIRENTS_AT_ONCE):
+            committed = (row for name, row in rows if name not in unsaved)
+            found += [row.inode for row in committed if row.kind is Kind.FOLDER]
+            after = rows[-1][0]
+        return found
 
     def bound(self, inode: InodeNo) -> Native | None:
         """Return the object that holds the content of a file, if that was never changed here."""

@@ -181,7 +181,8 @@ class Names:
         if prefix is None:
             return NOT_NATIVE
         node = self.node_of_name(parent, name)
-        if node is not None and node.row.prefix is None and not self._follows(prefix, name, node):
+        matters = takes_place and node is not None and node.row.prefix is not None
+        if node is not None and not matters and not self._follows(prefix, name, node):
             return NOT_NATIVE
         entry = (await self._find(parent, prefix, name)).entry
         if entry is None or not (takes_place and entry.is_folder):
@@ -194,9 +195,26 @@ class Names:
         is_odd = marker is None and not self._layers.hides_below(to_name(below))
         return Asked(entry, is_odd, marker)
 
+    def standing(self, node: Node) -> Node:
+        """Return a native directory with its place as it is now, any other inode as it is.
+
+        Raises:
+            Changed: its name leads to another directory by now, in which nothing of it shows.
+        """
+        if node.native is None or not node.is_folder:
+            return node
+        found = self.way_to(node.native.prefix)[-1]
+        if found.inode != node.inode:
+            raise Changed(f"a directory whose name leads elsewhere. inode={node.inode}")
+        return found
+
     def place(self, parent: InodeNo, name: bytes, asked: Asked) -> Place:
-        """Sum up what is known of a name."""
-        folder = self.folder(parent)
+        """Sum up what is known of a name.
+
+        Raises:
+            Changed: as `standing`.
+        """
+        folder = self.standing(self.folder(parent))
         dirent = self._layers.dirent(parent, name)
         node = self.node_of_name(parent, name)
         prefix = folder.row.prefix or ""
@@ -224,7 +242,7 @@ class Names:
         """Return the directories that need rows before `folder` can change, outermost first."""
         if folder.native is None:
             return []
-        folders = self._down_to(folder.native.prefix)
+        folders = self.way_to(folder.native.prefix)
         return [node for node in folders if node.native is not None]
 
     def binding(self, node: Node) -> Change:
@@ -235,17 +253,45 @@ class Names:
         """
         native = node.native
         assert native is not None  # else nobody asks
-        folders = self._down_to(native.prefix)
+        folders = self.way_to(native.prefix)
         name = native.entry.name
         is_elsewhere = folders[-1].row.prefix != native.prefix
         dirent = self._layers.dirent(folders[-1].inode, name)
         is_taken = dirent is not None and dirent.inode != native.over
         if is_elsewhere or is_taken or self._layers.hides(native.object):
             raise Changed(f"the name leads to another file. prefix={native.prefix!r} name={name!r}")
-        if dirent is not None:
-            return plan_following(folders[-1], native, node.row, self.node(dirent.inode))
         above = plan_adoption(folder for folder in folders if folder.native is not None)
-        return merged(above, plan_binding(folders[-1], native, node.row))
+        return merged(above, self._bound(folders[-1], node))
+
+    def taking(self, folder: Node, entry: Entry) -> Change | None:
+        """Return the rows that take a native file into the volume where it shows.
+
+        `folder` shows the objects below its prefix. None: the entry does not show, or is a
+        file of the volume already.
+        """
+        prefix = folder.row.prefix or ""
+        if self._layers.hides(object_of(prefix, entry)):
+            return None
+        known = self.node_of_name(folder.inode, entry.name)
+        if known is None:
+            return self._bound(folder, self.node_of_entry(folder.inode, prefix, entry))
+        newest = self._newest(folder.inode, prefix, known, entry)
+        if newest.native is not None:
+            return self._bound(folder, newest)
+        beside = self.beside(folder.inode, prefix, entry)
+        if beside is None or self._layers.dirent(folder.inode, beside.name) is not None:
+            return None
+        return self._bound(folder, self.node_of_entry(folder.inode, prefix, beside))
+
+    def way_to(self, prefix: str) -> list[Node]:
+        """Return the directories on the way to the one that shows `prefix`, the root first.
+
+        The last one shows something else where a row has a name on the way.
+        """
+        nodes = [self.node(ROOT_INODE)]
+        for segment in prefix.split("/")[:-1]:
+            nodes.append(self._child_folder(nodes[-1], to_name(segment)))
+        return nodes
 
     def beside(self, parent: InodeNo, prefix: str, entry: Entry | None) -> Entry | None:
         """Return the entry by which an object shows whose name is that of a file of the volume.
@@ -332,12 +378,13 @@ class Names:
             row = msgspec.structs.replace(row, **kept)
         return Node(native.number, row, native)
 
-    def _down_to(self, prefix: str) -> list[Node]:
-        """Return the directories on the way to the one that shows `prefix`, the root first."""
-        nodes = [self.node(ROOT_INODE)]
-        for segment in prefix.split("/")[:-1]:
-            nodes.append(self._child_folder(nodes[-1], to_name(segment)))
-        return nodes
+    def _bound(self, folder: Node, node: Node) -> Change:
+        """Return the rows by which a native file becomes one of the volume, in its directory."""
+        native = node.native
+        assert native is not None  # else it is one
+        if native.over is None:
+            return plan_binding(folder, native, node.row)
+        return plan_following(folder, native, node.row, self.node(native.over))
 
     def _child_folder(self, folder: Node, name: bytes) -> Node:
         known = self.node_of_name(folder.inode, name)
@@ -374,4 +421,4 @@ class Names:
             if folder.inode in above:
                 raise Damaged(f"a directory lies in itself. inode={folder.inode}")
             above.append(folder.inode)
-        return [*above, *(node.inode for node in self._down_to(folder.row.prefix))]
+        return [*above, *(node.inode for node in self.way_to(folder.row.prefix))]

@@ -62,6 +62,7 @@ class Natives:
         while (known := self._held.get(number)) is not None:
             if known.stands_for(prefix, entry):
                 known.entry = entry  # the time may be newer though the version is not
+                known.parent = parent  # another inode, once the directory was renamed away
                 return known
             number = next_native(number)
         node = self._held[number] = NativeNode(number, parent, prefix, entry)

@@ -42,6 +42,7 @@ from blobfs.volume.listings import Folder, Listings, open_listings
 from blobfs.volume.names import NameMemory, Remembered, ask_name, first_entries
 from blobfs.volume.runs import Abandoned, FolderView, ListingRun
 from blobfs.volume.walks import Walks
+from blobfs.volume.whole import WholeListing, first_error
 
 log = logging.getLogger("blobfs.native")
 
@@ -207,6 +208,22 @@ class NativeTree:
         """Return some of the keys that cannot be shown, with the reason."""
         return self._listings.odd_keys(at_most)
 
+    @contextlib.asynccontextmanager
+    async def listed_whole(self, prefix: str, most: int) -> AsyncIterator[WholeListing]:
+        """List all that lies below `prefix`, as of now; it is held while we are inside.
+
+        Raises:
+            Refused: EFBIG (more than `most` objects and directories).
+            BlobfsError: the store did not answer every request for a page.
+        """
+        whole = WholeListing(prefix, self._listings, self._env, self._note_success)
+        try:
+            await _container_is_there(lambda: whole.run(self._store, most))
+            yield whole
+        finally:
+            whole.close()
+            self._garbage.set()
+
     # --- views -----------------------------------------------------------------------
 
     def _known_view(self, prefix: str) -> FolderView | None:
@@ -348,7 +365,7 @@ class NativeTree:
                 async with send:
                     await _container_is_there(lambda: self._fetch_pages(run, send))
         except* BlobfsError as group:
-            run.fail(_only(group))
+            run.fail(first_error(group))
         except* Exception:
             log.exception("listing %r failed for a reason of our own", run.prefix)
             run.fail(BlobfsError(f"listing failed. prefix={run.prefix!r}"))
@@ -415,14 +432,6 @@ async def _container_is_there(call: Callable[[], Awaitable[T]]) -> T:
         return await call()
     except NotFound as error:
         raise Unreachable(f"the bucket is not there any more: {error}") from error
-
-
-def _only(group: BaseExceptionGroup[BlobfsError]) -> BlobfsError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, BlobfsError)
-    return error
 
 
 @contextlib.asynccontextmanager

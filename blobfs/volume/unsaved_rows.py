@@ -16,6 +16,7 @@ from typing import TypeGuard
 import msgspec
 from msgspec.structs import replace
 
+from blobfs.formats.rows import FileContent, Native
 from blobfs.formats.wire import covered_bytes
 from blobfs.model.changes import (
     Covered,
@@ -99,7 +100,7 @@ class Rows:
         """Return the state of a row after a change, which no earlier record is needed for."""
         old = self.inodes.get(inode)
         if old is None:
-            base_bytes = self._base_bytes(inode)
+            base_bytes = 0 if isinstance(_bound(value), Native) else self._base_bytes(inode)
             return InodeState(value, serial, now_ns, now_ns, base_bytes=base_bytes)
         cuts = old.cuts
         if _is_shorter(value, old.value):
@@ -127,9 +128,8 @@ class Rows:
         old = self.inodes.get(inode)
         if old is not None:
             return _held_bytes(value) - _held_bytes(old.value)
-        before_bytes = self._base_bytes(inode)
-        if isinstance(value, LocalInode) and value.bound is not None:
-            before_bytes = covered_bytes(value.bound)
+        bound = _bound(value)
+        before_bytes = self._base_bytes(inode) if bound is None else covered_bytes(bound)
         return _held_bytes(value) - before_bytes
 
     def next_dirent(
@@ -258,6 +258,11 @@ class Rows:
             self.live_bytes[piece.written.segment] -= piece.length_bytes
         if not self.spans[inode]:
             del self.spans[inode]
+
+
+def _bound(value: LocalInode | Gone) -> FileContent | None:
+    """Return what a file without a commit lies over, an object that was taken over, say."""
+    return value.bound if isinstance(value, LocalInode) else None
 
 
 def _is_shorter(value: LocalInode | Gone, old: LocalInode | Gone) -> TypeGuard[LocalInode]:

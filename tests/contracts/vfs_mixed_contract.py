@@ -60,12 +60,41 @@ class MixedContract(VfsContract):
             assert await files.read(b"top") == b"deep"
             found = await files.stat(b"d/h")
             assert (found.inode, found.nlink) == (before, 1)
-            with failing(errno.EROFS):
-                await files.rename(b"d", b"elsewhere")
         async with self.opened(store, tmp_path) as files:
             assert await files.listdir(b"d") == [b"e", b"h"]
             assert await files.read(b"d/h") == b"native"
             assert await files.read(b"top") == b"deep"
+
+    async def test_native_folders_can_be_renamed(self, tmp_path: Path) -> None:
+        """With all that they show, and whatever is open in them stays open (volume format, N2)."""
+        store = await self.native()
+        async with self.opened(store, tmp_path, read_only=False) as files:
+            before = [(await files.stat(path)).inode for path in (b"d", b"d/e", b"d/e/deep")]
+            reader, writer = await files.open(b"d/f"), await files.open(b"d/e/deep", os.O_RDWR)
+            await files.rename(b"d", b"elsewhere")
+            assert await files.listdir(b"") == [b"elsewhere", b"top"]
+            assert await files.listdir(b"elsewhere") == [b"e", b"f"]
+            assert await files.read(b"elsewhere/e/deep") == b"deep"
+            await writer.write(4, b"er")
+            assert await reader.read(0, 100) == b"native"
+            assert await files.read(b"elsewhere/e/deep") == b"deeper"
+            await reader.close()
+            await writer.close()
+            paths = (b"elsewhere", b"elsewhere/e", b"elsewhere/e/deep")
+            assert [(await files.stat(path)).inode for path in paths] == before
+            with failing(errno.ENOENT):
+                await files.stat(b"d")
+            await files.mkdir(b"d")
+            await files.rename(b"elsewhere/e", b"d")
+            assert await files.listdir(b"d") == [b"deep"]
+            with failing(errno.EINVAL):
+                await files.rename(b"elsewhere", b"elsewhere/below")
+        async with self.opened(store, tmp_path) as files:
+            assert await files.listdir(b"") == [b"d", b"elsewhere", b"top"]
+            assert await files.listdir(b"d") == [b"deep"]
+            assert await files.read(b"d/deep") == b"deeper"
+            assert await files.listdir(b"elsewhere") == [b"f"]
+            assert await files.read(b"elsewhere/f") == b"native"
 
     async def test_native_files_have_attributes(self, tmp_path: Path) -> None:
         """`rsync -a` sets them on everything that it has written."""

@@ -1,6 +1,8 @@
 """What other tools have put into a bucket is an ordinary directory, on each kind of store."""
 
 import random
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -134,6 +136,39 @@ def test_a_bucket_of_objects_is_a_directory(tmp_path: Path, tool: Tool) -> None:
         assert shown(root) == expected
         assert (root / "d/a.txt").stat().st_mode & 0o777 == 0o600
         assert (root / "top").stat().st_nlink == 2
+
+
+def test_a_directory_of_objects_is_renamed(tmp_path: Path, tool: Tool) -> None:
+    """`mv photos pictures` on a bucket; what other tools write there later has the old name."""
+    objects = {f"photos/{n // 9}/{n}.jpg": b"%d" % n for n in range(30)} | {"photos/all": BIG}
+    for key, data in objects.items():
+        tool.put(key, data)
+    pictures = {key.replace("photos", "pictures"): data for key, data in objects.items()}
+    here, elsewhere = home(tmp_path / "here", tool), home(tmp_path / "elsewhere", tool)
+    with here.mounted(tool.source, *tool.options, "--native-ttl", "0", mode="--read-write") as root:
+        reader = (root / "photos/all").open("rb")
+        subprocess.run(["mv", root / "photos", root / "pictures"], check=True)
+        assert reader.read() == BIG
+        reader.close()
+        assert shown(root) == pictures
+        assert [path.name for path in root.iterdir()] == ["pictures"]
+        tool.put("photos/0/new.jpg", b"new")
+        assert shown(root) == pictures | {"photos/0/new.jpg": b"new"}
+        here.run("sync", root)
+        assert here.status()["seq"] <= 2
+    assert {key: tool.get(key) for key in objects} == objects, "no object was touched"
+    tool.put("photos/0/1.jpg", b"other bytes")
+    with elsewhere.mounted(tool.source, *tool.options, mode="--read-write") as root:
+        assert sorted(path.name for path in root.iterdir()) == ["photos", "pictures"]
+        assert shown(root / "photos") == {"0/new.jpg": b"new", "0/1.jpg": b"other bytes"}
+        with pytest.raises(OSError, match="Input/output error"):
+            (root / "pictures/0/1.jpg").read_bytes()
+        (root / "pictures/0/1.jpg").unlink()
+        del pictures["pictures/0/1.jpg"]
+        assert shown(root / "pictures").keys() == {key[9:] for key in pictures}
+        shutil.rmtree(root / "pictures")
+        elsewhere.run("sync", root)
+        assert [path.name for path in root.iterdir()] == ["photos"]
 
 
 def test_other_tools_go_on_writing(tmp_path: Path, tool: Tool) -> None:

@@ -12,6 +12,7 @@ from blobfs.formats.client import ClientRecord
 from blobfs.formats.commit import (
     AddLinks,
     Counters,
+    Detach,
     DropDirent,
     DropFolder,
     Entry,
@@ -65,8 +66,9 @@ LONG_FRAME = bytes.fromhex("28b52ffd60000f4d00001061610100fbf70116")
 
 HELLO, DATA, FOLDER, LINK, MOVED, GONE, SPARSE = (InodeNo(number) for number in range(2, 9))
 
-PHOTO = InodeNo(FIRST_NATIVE_INODE + 5)
+PHOTO, MUSIC, SONG = (InodeNo(FIRST_NATIVE_INODE + number) for number in (5, 6, 7))
 PHOTO_OBJECT = Native(b"photos/cat.jpg", 2048, spell_version("0x8DC0FFEE", 2048, CREATED_NS))
+SONG_OBJECT = Native(b"music/song.ogg", 4096, spell_version("0x8DC0C0DE", 4096, CREATED_NS))
 OLD_KEY, OLD_VERSION = b"old.txt", spell_version("0x8DC0DEAD", 9, CREATED_NS)
 
 NAMES_AFTER_SECOND = (
@@ -234,5 +236,46 @@ def fourth_entry(previous: bytes) -> Entry:
             Hide(PHOTO_OBJECT.key, PHOTO_OBJECT.version),
             Hide(OLD_KEY, OLD_VERSION),
             UnlinkNative(OLD_KEY, OLD_VERSION),
+        ),
+    )
+
+
+def fifth_entry(previous: bytes) -> Entry:
+    """Return an entry that takes a directory of other tools' objects into the volume."""
+    time_ns = CREATED_NS + 5 * SECOND_NS
+    return Entry(
+        seq=Seq(5),
+        previous=entry_hash(previous),
+        client=CLIENT,
+        counter=5,
+        time_ns=time_ns,
+        operations=(
+            NewInode(
+                MUSIC, Kind.FOLDER, 0o700, 1000, 1000, CREATED_NS, time_ns, 0, "music/", ROOT_INODE
+            ),
+            PutDirent(ROOT_INODE, b"music", MUSIC, Kind.FOLDER),
+        ),
+    )
+
+
+def sixth_entry(previous: bytes) -> Entry:
+    """Return an entry that renames this directory, with the object in it."""
+    time_ns = CREATED_NS + 6 * SECOND_NS
+    return Entry(
+        seq=Seq(6),
+        previous=entry_hash(previous),
+        client=CLIENT,
+        counter=6,
+        time_ns=time_ns,
+        operations=(
+            NewInode(SONG, Kind.FILE, 0o644, 1000, 1000, CREATED_NS, CREATED_NS),
+            SetContent(SONG, 4096, SONG_OBJECT, Seq(0)),
+            AddLinks(SONG, 1),
+            DropDirent(ROOT_INODE, b"music", MUSIC),
+            PutDirent(MUSIC, b"song.ogg", SONG, Kind.FILE, shadows=SONG_OBJECT.version),
+            PutDirent(ROOT_INODE, b"songs", MUSIC, Kind.FOLDER),
+            SetAttributes(MUSIC, ctime_ns=time_ns),
+            Detach(MUSIC, "music/"),
+            Hide(SONG_OBJECT.key, SONG_OBJECT.version),
         ),
     )

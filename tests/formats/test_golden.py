@@ -139,9 +139,9 @@ async def replayed(folder: Path, upto: int = 128) -> AsyncIterator[Tree]:
 async def test_the_volume_replays(tmp_path: Path) -> None:
     """Users would keep a volume that can be decoded, but not opened."""
     async with replayed(tmp_path) as tree:
-        assert tree.state.seq == 4
+        assert tree.state.seq == 6
         names = [name for name, _ in tree.dirents(ROOT_INODE)]
-        assert names == [b"data", b"folder", b"link", b"moved"]
+        assert names == [b"data", b"folder", b"link", b"moved", b"songs"]
         sparse = tree.inode(examples.SPARSE)
         assert sparse is not None
         assert sparse.size_bytes == 4096 + (1 << 40) + 16
@@ -152,6 +152,9 @@ async def test_the_volume_replays(tmp_path: Path) -> None:
         assert tree.hides(examples.OLD_KEY, examples.OLD_VERSION)
         assert tree.hides_below(b"photos/")
         assert not tree.hides_below(b"other/")
+        music = tree.inode(examples.MUSIC)
+        assert music is not None
+        assert music.prefix is None
 
 
 class TestIndependentReader:
@@ -170,6 +173,8 @@ class TestIndependentReader:
             b"folder/sparse",
             b"link",
             b"moved",
+            b"songs",
+            b"songs/song.ogg",
         }
 
     def test_it_reads_their_content(self) -> None:
@@ -187,7 +192,15 @@ class TestIndependentReader:
         assert independent.Volume(OBJECTS).hidden == {
             (b"photos/cat.jpg", "2048 1790000000 0x8DC0FFEE"): False,
             (b"old.txt", "9 1790000000 0x8DC0DEAD"): True,
+            (b"music/song.ogg", "4096 1790000000 0x8DC0C0DE"): False,
         }
+
+    def test_it_knows_which_directories_show_objects(self) -> None:
+        """Users would look for what other tools write in a directory that was renamed."""
+        assert independent.Volume(OBJECTS).prefixes == {1: ""}
+        assert self.paths[b"songs/song.ogg"].content == (
+            (b"music/song.ogg", "4096 1790000000 0x8DC0C0DE"),
+        )
 
     def test_it_knows_their_attributes(self) -> None:
         """Users would lose what a backup needs beside the bytes."""

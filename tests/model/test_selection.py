@@ -3,7 +3,7 @@
 import random
 
 from blobfs.model.selection import InodeState, NameState, Selection, select
-from blobfs.types import InodeNo
+from blobfs.types import FIRST_NATIVE_INODE, InodeNo
 
 ROOT = InodeNo(1)
 FOLDER, FILE, OTHER = InodeNo(10), InodeNo(11), InodeNo(12)
@@ -18,8 +18,12 @@ def state(
     held: bool = False,
     new_folder: bool = False,
     gone_folder: bool = False,
+    detached_in: InodeNo | None = None,
+    lost: bool = False,
 ) -> InodeState:
-    return InodeState(since_s, unsaved_bytes, held, new_folder, gone_folder)
+    return InodeState(
+        since_s, unsaved_bytes, held, new_folder, gone_folder, detached_in, is_lost=lost
+    )
 
 
 def test_takes_both_names_of_a_rename_or_none() -> None:
@@ -84,6 +88,48 @@ def test_a_directory_goes_only_with_what_lay_in_it() -> None:
     assert not select(inodes, names, PLENTY)
     settled = {**inodes, FILE: state()}
     assert set(select(settled, names, PLENTY).names) == set(names)
+
+
+OBJECT = InodeNo(FIRST_NATIVE_INODE + 1)
+RENAMED = {(ROOT, b"old"): NameState(FOLDER, NONE), (ROOT, b"new"): NameState(NONE, FOLDER)}
+
+
+def test_a_renamed_directory_comes_with_the_objects_that_it_showed() -> None:
+    """Others would see it empty, and its files under the old name (N2)."""
+    names = {**RENAMED, (FOLDER, b"f"): NameState(NONE, OBJECT)}
+    folder = state(1.0, detached_in=ROOT)
+
+    chosen = select({FOLDER: folder, OBJECT: state(2.0, unsaved_bytes=10)}, names, 1)
+    waiting = select({FOLDER: folder, OBJECT: state(held=True)}, names, PLENTY)
+
+    assert set(chosen.names) == set(names)
+    assert not waiting
+
+
+def test_directories_of_objects_are_renamed_with_the_one_above() -> None:
+    """What another tool puts into one of them would show under a name that it never had."""
+    below = InodeNo(20)
+    inodes = {FOLDER: state(detached_in=ROOT), below: state(held=True, detached_in=FOLDER)}
+
+    assert not select(inodes, RENAMED, PLENTY)
+    chosen = select({**inodes, below: state(9.0, detached_in=FOLDER)}, RENAMED, PLENTY)
+    assert set(chosen.inodes) == {FOLDER, below}
+
+
+def test_a_renamed_directory_waits_for_no_file_that_cannot_be_saved() -> None:
+    """One file whose object was replaced would keep all of it unsaved."""
+    names = {**RENAMED, (FOLDER, b"f"): NameState(NONE, OBJECT)}
+    inodes = {FOLDER: state(detached_in=ROOT), OBJECT: state(held=True, lost=True)}
+
+    assert select(inodes, names, PLENTY).inodes == (FOLDER,)
+
+
+def test_a_renamed_directory_waits_for_no_new_file() -> None:
+    """A log that is written in it all day would keep all of it unsaved all day."""
+    names = {**RENAMED, (FOLDER, b"log"): NameState(NONE, FILE)}
+    inodes = {FOLDER: state(detached_in=ROOT), FILE: state(held=True)}
+
+    assert select(inodes, names, PLENTY).inodes == (FOLDER,)
 
 
 def test_waiting_spreads_to_what_needs_it() -> None:

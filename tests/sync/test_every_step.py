@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -59,21 +59,27 @@ def folder(*path: bytes) -> Do:
 
 
 OBJECTS = {"kept": b"kept", "gone": b"gone", "moved": SMALL, "changed": LARGE[: 280 * KIB]}
-"""What another tool has put into the bucket, by key; in the root, since nobody knows the times of
-directories that objects make up."""
+"""What another tool has put into the bucket, by key."""
+
+FOLDER_OBJECTS = {"old/": b"", "old/inner": b"inner"}
+"""What makes up a directory. Its marker is as old as the first mount, which is what the directory's
+time is taken for until somebody has listed it."""
 
 OBJECTS_NS = Moment.now_ns - 10**9
 
 
 async def furnished() -> MemoryStore:
     """Return a bucket that holds no volume yet, but the objects."""
-    store = MemoryStore(env=Env(now_ns=lambda: OBJECTS_NS))
-    for key, data in OBJECTS.items():
+    times_ns = dict.fromkeys(OBJECTS, OBJECTS_NS) | dict.fromkeys(FOLDER_OBJECTS, Moment.now_ns)
+    now_ns = iter(times_ns.values())
+    store = MemoryStore(env=Env(now_ns=lambda: next(now_ns)))
+    for key, data in (OBJECTS | FOLDER_OBJECTS).items():
         await store.put(key, data)
-    return store
+    return replace(store, env=Env(now_ns=lambda: OBJECTS_NS))
 
 
 STORY = [
+    Do("rename", ((b"old",), (b"renamed",))),
     Do("unlink", ((b"gone",),)),
     Do("chmod", ((b"kept",), 0o600)),
     Do("write", ((b"changed",), 1000, b"here")),
@@ -108,6 +114,7 @@ STORY = [
     Do("unlink", ((b"pipe",),)),
     Do("rename", ((b"tiny",), (b"symlink",), EXCHANGE)),
     Do("rename", ((b"moved",), (b"d", b"moved"))),
+    Do("rename", ((b"renamed",), (b"empty", b"again"))),
     Do("link", ((b"kept",), (b"d", b"kept"))),
     SAVE,
 ]
@@ -120,6 +127,9 @@ class Expected:
         program = OracleProgram()
         for key, data in OBJECTS.items():
             program.oracle.add_native((key.encode(),), data, mtime_ns=OBJECTS_NS)
+        program.oracle.add_native((b"old", b"inner"), b"inner", mtime_ns=Moment.now_ns)
+        folder = program.oracle.find((b"old",))
+        folder.mtime_ns = folder.ctime_ns = Moment.now_ns
         self.after: list[Seen] = [program.seen()]
         for number, operation in enumerate(story, 1):
             program.oracle.now_ns = now_ns(number)

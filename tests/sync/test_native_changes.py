@@ -81,6 +81,48 @@ async def test_names_and_attributes_are_saved_without_the_bytes(
         assert (await files.stat(b"d/small")).permissions == 0o600
 
 
+async def test_a_directory_of_objects_is_renamed_by_one_commit(
+    store: FaultyStore, quick_path: Path
+) -> None:
+    """A bucket would be copied, or be in two places for a while (N2)."""
+    async with opened(store, quick_path / "here") as core:
+        await CoreFiles(core).rename(b"d", b"e")
+        gets = store.calls["get"]
+        await save(core)
+        assert core.engine.tree.position.seq == 1
+        assert store.calls["get"] - gets < 10, "of the log and its like"
+    assert not (await store.list(PACKS)).objects
+    await require_whole(inner(store), quick_path / "here" / "state")
+    await inner(store).put("d/new", b"new")
+    await inner(store).put("d/small", b"other bytes")
+    async with opened(store, quick_path / "elsewhere") as core:
+        files = CoreFiles(core)
+        assert await files.listdir(b"") == [b"d", b"e", b"top"]
+        assert await files.listdir(b"d") == [b"new", b"small"]
+        assert await files.listdir(b"e") == [b"big", b"small"]
+        assert await contents(core, b"d/small", b"e/big") == [b"other bytes", OLD]
+        with failing(errno.EIO):
+            await files.read(b"e/small")
+
+
+async def test_thousands_of_objects_are_renamed_by_one_commit(
+    store: FaultyStore, quick_path: Path
+) -> None:
+    """A commit for each thousand would be seen by others as so many half renames (N2, L7)."""
+    for number in range(1500):
+        await inner(store).put(f"many/{number:04}/{number % 3}", b"x")
+    async with opened(store, quick_path / "here") as core:
+        await CoreFiles(core).rename(b"many", b"e")
+        await save(core)
+        assert core.engine.tree.position.seq == 1
+    await require_whole(inner(store), quick_path / "here" / "state")
+    async with opened(store, quick_path / "elsewhere") as core:
+        files = CoreFiles(core)
+        assert await files.listdir(b"") == [b"d", b"e", b"top"]
+        assert len(await files.listdir(b"e")) == 1500
+        assert await contents(core, b"e/0777/0") == [b"x"]
+
+
 async def test_a_change_takes_the_whole_file_over(store: FaultyStore, quick_path: Path) -> None:
     """What is not written again must come from the object, all of it (N3)."""
     expected = bytearray(OLD)

@@ -39,7 +39,7 @@ class Together:
     async def step(self) -> None:
         doings: list[Callable[[], Awaitable[set[Native | None]]]] = [
             *(self.put, self.put, self.delete, self.write, self.chmod, self.unlink),
-            *(self.rename, self.rename, self.commit),
+            *(self.rename, self.rename, self.rename_folder, self.commit),
         ]
         before = set(self.shown.values())
         given_up = await self.chance.choice(doings)()
@@ -139,6 +139,15 @@ class Together:
             replaced.add(self.shown.get(target))
             self.drop(gone)
         return replaced
+
+    async def rename_folder(self) -> set[Native | None]:
+        """Give any directory a name that nothing had; objects that come later have theirs (N2)."""
+        folders = sorted({path[:-1] for path in await self.look() if path[1:]})
+        if folders:
+            self.puts += 1
+            old, new = self.chance.choice(folders), (b"folder%d" % self.puts,)
+            await self.world.namespace.rename(*await self.world.at(old), *await self.world.at(new))
+        return set()
 
     async def commit(self) -> set[Native | None]:
         await self.world.commit()

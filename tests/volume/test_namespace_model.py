@@ -26,7 +26,7 @@ from blobfs.types import ROOT_INODE, InodeNo
 from tests.oracle import EXCHANGE, NOREPLACE, Oracle, Thing, fail
 from tests.volume.world import KIND_OF_TYPE, LOOK, Names, World, opened_world
 
-OBJECTS = ("n/1", "n/sub/2", "top")
+OBJECTS = ("n/1", "n/sub/2", "n/sub/deep/3", "top")
 
 UID, GID = LOOK.uid, LOOK.gid
 
@@ -270,6 +270,9 @@ async def compare(program: Program, oracle: OracleProgram) -> None:
     nodes: dict[Names, Node] = {(): world.namespace.node(ROOT_INODE)}
     for path, thing in oracle.oracle.walk():
         assert_same(nodes[path], thing, path)
+        if (prefix := nodes[path].row.prefix) is not None:
+            # So none belongs to two directories: what comes below it has one place (N2).
+            assert prefix.encode() == b"".join(name + b"/" for name in path)
         if thing.is_folder:
             entries = await world.nodes_in(nodes[path].inode)
             assert sorted(entries) == sorted(thing.entries), path
@@ -294,7 +297,7 @@ def assert_same(node: Node, thing: Thing, path: Names) -> None:
 
 
 async def run(operations: list[Do], folder: Path) -> None:
-    root = Thing(stat.S_IFDIR, 0o755, UID, GID, None, None, is_native=True)
+    root = Thing(stat.S_IFDIR, 0o755, UID, GID, None, None)
     oracle = Oracle(root)
     async with opened_world(folder, *OBJECTS) as world:
         for key in OBJECTS:
