@@ -6,6 +6,7 @@ may come between any two.
 
 from collections.abc import Callable
 
+from blobfs.model.chain import Position
 from tests.protocol import committing, following
 from tests.protocol.flow import Protocol, Turn, Turns, at_mount, catch_up, go_on, rest
 from tests.protocol.rules import Without
@@ -69,6 +70,9 @@ def next_number(rules: Protocol, client: Client) -> Number:
 def _mount(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
     """Look whether there is a volume; lost marks are not emptiness (L5)."""
     if bucket.has_volume and (bucket.has_head or rules.without is Without.L5_HEAD):
+        floor = bucket.floor if bucket.has_head else 0
+        if Position(client.seq, client.chain).is_cut_off(floor):  # type: ignore[arg-type]
+            client = client._replace(first=bucket.canon[bucket.checkpoint - 1])
         yield Turn(At.MOUNT, "there is one", catch_up(rules, client, Then.MOUNT))
     elif not bucket.has_volume and rules.without is Without.L5_VOLUME:
         yield go_on(rules, At.MOUNT, "none", client._replace(since=len(bucket.canon)))

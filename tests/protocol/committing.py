@@ -13,8 +13,8 @@ from blobfs.model.commit_outcome import (
     after_slot,
 )
 from tests.protocol.bucket import put
-from tests.protocol.flow import Protocol, Turn, Turns, catch_up, fail, void
-from tests.protocol.following import after_batch, overtaken
+from tests.protocol.flow import Protocol, Turn, Turns, become_another, catch_up, fail, void
+from tests.protocol.following import after_batch
 from tests.protocol.rules import Without
 from tests.protocol.values import (
     ORIGIN,
@@ -198,7 +198,8 @@ def _concluded(rules: Protocol, client: Client, bucket: Bucket, outcome: Outcome
                 at=At.SETTLE, outcome=Outcome.LANDED, at_tip=True, then=Then.IDLE
             )
         if rules.without is not Without.L3_VOID:
-            return overtaken(bucket, client)
+            doubting = client._replace(is_confirmed=False, is_searched=False)
+            return catch_up(rules, doubting, client.then)
     if outcome is Outcome.LANDED:
         if not is_commit:
             return catch_up(rules, client, Then.CLOSE)
@@ -218,7 +219,11 @@ def settle(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns
     broken = _what_is_wrong(under_way, outcome, bucket)
     journal = _journal_after(rules, client, under_way, outcome)
     settled = client._replace(intent=None, journal=journal, outcome=None)
-    turn = after_batch(rules, At.SETTLE, outcome.name.lower(), settled)
+    said = outcome.name.lower()
+    if settled.is_copy:
+        turn = Turn(At.SETTLE, said, become_another(rules, settled))
+    else:
+        turn = after_batch(rules, At.SETTLE, said, settled)
     yield turn._replace(broken=broken or turn.broken)
 
 
@@ -261,7 +266,8 @@ def renumber(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
 def renew(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
     """Become another client; who is killed before is found to be a copy again."""
     id = _next_id(client)
-    renewed = client._replace(id=id, counter=0, hash=ORIGIN, draft=None)
+    renewed = client._replace(id=id, counter=0, hash=ORIGIN, draft=None, is_copy=False)
+    renewed = renewed._replace(is_confirmed=False, is_searched=False)
     if rules.without is Without.L6_FIRST:
         renewed = renewed._replace(at=At.RENUMBER)
     else:

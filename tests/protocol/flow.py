@@ -6,7 +6,7 @@ from typing import NamedTuple
 from blobfs.model.commit_outcome import Authored, Outcome, is_recorded
 from tests.protocol.history import History
 from tests.protocol.rules import Without
-from tests.protocol.values import At, Bucket, Client, Left, Then
+from tests.protocol.values import ORIGIN, At, Bucket, Client, Left, Then
 
 
 class Turn(NamedTuple):
@@ -64,6 +64,7 @@ def rest(rules: Protocol, client: Client) -> Client:
         listed=0,
         found=(),
         at_tip=False,
+        first=ORIGIN,
         outcome=None,
         is_mine=False,
         since=0,
@@ -94,7 +95,16 @@ def catch_up(rules: Protocol, client: Client, then: Then) -> Client:
     )
     if rules.without is not Without.L6_ORDER and has_recorded(rules, client.chain, client):
         return client._replace(at=At.SETTLE, outcome=Outcome.LANDED)
+    if client.first != ORIGIN and rules.history.entry(client.first).seq > client.seq:
+        return client._replace(at=At.LOAD, found=(client.first,))
     return client
+
+
+def become_another(rules: Protocol, client: Client) -> Client:
+    """Take a new id, since a copy of this folder is at work; in use that waits for a mount."""
+    if client.then is not Then.MOUNT:
+        return at_mount(client)
+    return client._replace(at=At.RENEW if rules.without is Without.L6_FIRST else At.RENUMBER)
 
 
 def _first_look(rules: Protocol, client: Client) -> At:
@@ -128,10 +138,20 @@ def _caught_up(rules: Protocol, client: Client) -> Client:
             return client._replace(at=At.SETTLE, outcome=Outcome.LANDED, at_tip=True)
         case Then.FINISH:
             return _finish(rules, client)
+        case Then.COMMIT | Then.CLOSE if client.intent is not None:
+            # Its slot is below the floor, and neither log nor checkpoint has a trace of it.
+            return _never_landed(client)
         case Then.COMMIT if _has_more(client):
             return client._replace(at=At.SPELL, found=(), at_tip=False)
         case _:
             return rest(rules, client)
+
+
+def _never_landed(client: Client) -> Client:
+    """End a commit that was overtaken; what is spelled anew goes on top of yet another look."""
+    if client.then is Then.COMMIT:
+        return void(client)._replace(at_tip=False)
+    return void(client)._replace(then=Then.IDLE, at_tip=True)
 
 
 def _has_more(client: Client) -> bool:

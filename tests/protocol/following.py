@@ -6,10 +6,19 @@ Whatever is decided is decided by the code of `blobfs.model`, as in a mount.
 from blobfs.errors import Damaged
 from blobfs.model.chain import Landed, Position, follow
 from blobfs.model.commit_outcome import Author, Authored, Outcome, after_replay, author_of
-from tests.protocol.flow import Protocol, Turn, Turns, catch_up, fail, go_on, has_recorded
+from tests.protocol.flow import (
+    Protocol,
+    Turn,
+    Turns,
+    become_another,
+    catch_up,
+    fail,
+    go_on,
+    has_recorded,
+)
 from tests.protocol.history import apply
 from tests.protocol.rules import Without
-from tests.protocol.values import ORIGIN, At, Bucket, Client, Intent, Left, Then, Tree
+from tests.protocol.values import ORIGIN, At, Bucket, Client, Intent, Left, Tree
 
 
 def list_behind(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
@@ -23,11 +32,11 @@ def list_behind(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> 
     if listed != list(range(client.seq + 1, client.seq + 1 + len(listed))):
         yield Turn(At.LIST, "a gap", client._replace(at=At.GAP))
         return
-    client = client._replace(is_searched=len(listed) < rules.batch)
     if listed:
         yield Turn(At.LIST, "entries", client._replace(at=At.SLOT))
     else:
-        yield _after_slots(rules, "nothing", client)._replace(what=At.LIST)
+        searched = client._replace(is_searched=True)
+        yield _after_slots(rules, "nothing", searched)._replace(what=At.LIST)
 
 
 def look_at_gap(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
@@ -39,7 +48,7 @@ def look_at_gap(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> 
         return
     floor = bucket.floor if bucket.has_head else 0
     if Position(client.seq, client.chain).is_cut_off(floor):  # type: ignore[arg-type]
-        yield Turn(At.GAP, "cut above", overtaken(bucket, client))
+        yield Turn(At.GAP, "cut above", _overtaken(bucket, client))
     else:
         yield Turn(At.GAP, "a hole", fail(rules, client))
 
@@ -53,11 +62,17 @@ def get_slot(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
         spent = left._replace(failures=left.failures - 1)
         yield _unread(rules, client)._replace(left=spent, about=about)
     found = bucket.slot(client.tip + 1)
+    if found == ORIGIN and client.listed and rules.without is not Without.L5_LISTED:
+        gone = client._replace(at=At.GAP, found=())
+        yield Turn(At.SLOT, "absent, though listed", gone, about=about)
+        return
     if found == ORIGIN:
         yield _after_slots(rules, "absent", client)._replace(about=about)
         return
     client = client._replace(found=(*client.found, found))
     if len(client.found) == (client.listed or rules.batch):
+        if 0 < client.listed < rules.batch:
+            client = client._replace(is_searched=True)
         yield _after_slots(rules, "an entry", client)._replace(about=about)
     else:
         yield Turn(At.SLOT, "an entry", client, about=about)
@@ -95,7 +110,7 @@ def get_head(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
     floor = bucket.floor if bucket.has_head else 0
     position = Position(client.seq, client.chain)  # type: ignore[arg-type]
     if position.is_cut_off(floor):  # type: ignore[arg-type]
-        turn = Turn(At.HEAD, "cut above", overtaken(bucket, client))
+        turn = Turn(At.HEAD, "cut above", _overtaken(bucket, client))
     elif rules.without is Without.L4_AFTER:
         turn = Turn(At.HEAD, "reaches down", client._replace(at=At.SLOT))
     else:
@@ -104,7 +119,7 @@ def get_head(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Tur
     yield turn._replace(about=f"floor {floor}")
 
 
-def overtaken(bucket: Bucket, client: Client) -> Client:
+def _overtaken(bucket: Bucket, client: Client) -> Client:
     """Begin from the checkpoint that `head` names."""
     found = (bucket.canon[bucket.checkpoint - 1],)
     return client._replace(at=At.LOAD, found=found, at_tip=False, since=0)
@@ -125,18 +140,17 @@ def _take_in(rules: Protocol, what: str, answer: str, client: Client) -> Turn:
 def _up_to_a_copy(rules: Protocol, client: Client, authors: list[Author]) -> Client:
     """Replay what comes before the entry of a copy, end what is under way, become another."""
     upto = authors.index(Author.COPY)
+    client = client._replace(found=client.found[: upto + 1], is_copy=True)
     if upto:
-        return client._replace(at=At.REPLAY, found=client.found[:upto], at_tip=False)
-    client = client._replace(found=client.found[:1])
-    outcome = _own_outcome(rules, client, client.intent)
-    return _becoming_another(rules, client, outcome)
+        return client._replace(at=At.REPLAY)
+    return _is_copied(rules, client, _own_outcome(rules, client, client.intent))
 
 
-def _becoming_another(rules: Protocol, client: Client, outcome: Outcome | None) -> Client:
-    client = client._replace(found=(), at_tip=False, outcome=outcome)
+def _is_copied(rules: Protocol, client: Client, outcome: Outcome | None) -> Client:
+    client = client._replace(found=(), at_tip=False, is_copy=True, outcome=outcome)
     if client.intent is not None:
         return client._replace(at=At.SETTLE)
-    return client._replace(at=At.RENEW if rules.without is Without.L6_FIRST else At.RENUMBER)
+    return become_another(rules, client)
 
 
 def _follows(rules: Protocol, client: Client) -> bool:
@@ -174,11 +188,13 @@ def replay(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns
     """Bring entries into the tree, in one transaction (L1)."""
     under_way = client.draft if rules.without is Without.L2_INTENT else client.intent
     outcome = _own_outcome(rules, client, under_way)
-    tree = client.tree
-    for hash in client.found:
+    tree, known = client.tree, client.found[:-1] if client.is_copy else client.found
+    for hash in known:
         tree = _applied(rules, client, tree, hash)
-    after = client._replace(seq=client.tip, chain=client.found[-1], tree=tree, found=())
-    if outcome in (Outcome.LANDED, Outcome.TAKEN):
+    after = client._replace(seq=client.seq + len(known), chain=known[-1], tree=tree, found=())
+    if client.is_copy:
+        turn = Turn(At.REPLAY, "", _is_copied(rules, after, outcome))
+    elif outcome in (Outcome.LANDED, Outcome.TAKEN):
         turn = Turn(At.REPLAY, "", after._replace(at=At.SETTLE, outcome=outcome))
     else:
         turn = after_batch(rules, At.REPLAY, "", after)
@@ -222,7 +238,7 @@ def load(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
         yield Turn(At.LOAD, "of another log", client._replace(at=At.STOPPED))
     elif _shows_a_copy(rules, client, wanted):
         outcome = _outcome_beside_a_copy(rules, client, wanted)
-        yield Turn(At.LOAD, "a copy", _becoming_another(rules, client, outcome))
+        yield Turn(At.LOAD, "a copy", _is_copied(rules, client, outcome))
     else:
         yield Turn(At.LOAD, "there", client._replace(at=At.ADOPT))
 
@@ -263,7 +279,4 @@ def adopt(rules: Protocol, bucket: Bucket, client: Client, left: Left) -> Turns:
         tree=rules.history.replayed(hash).tree,
     )
     after = catch_up(rules, adopted, client.then)
-    if after.at is At.SLOT and after.intent is not None and after.then is Then.COMMIT:
-        # The slot of the commit under way is below the floor, and the checkpoint has no trace.
-        after = after._replace(at=At.SETTLE, outcome=Outcome.TAKEN)
     yield Turn(At.ADOPT, "", after, about=f"up to {adopted.seq}")

@@ -33,6 +33,7 @@ class Without(StrEnum):
     L5_VOLUME = "L5: a bucket without its mark is an empty one"
     L5_HEAD = "L5: a volume without head is one whose log was never cut"
     L5_HOLE = "L5: an empty slot is the tip, whatever lies behind it"
+    L5_LISTED = "L5: a slot that was listed, and is empty at the look into it, is the tip"
     L5_FAILURE = "L5: a slot that could not be read is an empty one"
 
     L6_FORGET = "L6: an own entry that is replayed leaves its operations in the journal"

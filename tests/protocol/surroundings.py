@@ -134,7 +134,8 @@ def _losses(rules: Protocol, world: World) -> Moves:
         return
     bucket = world.bucket
     # What goes while a client is just looking, or about to put into it, cannot be told from a tip.
-    is_calm = not any(_is_busy(client) for client in world.clients)
+    busy = [client for client in world.clients if _is_busy(client)]
+    is_calm = not busy
     world = world._replace(left=world.left._replace(losses=world.left.losses - 1))
     if rules.has_lost_tip and is_calm:
         tip = len(bucket.canon)
@@ -145,11 +146,18 @@ def _losses(rules: Protocol, world: World) -> Moves:
         )
     if rules.has_lost_tip:
         return
-    for seq in range(bucket.floor + 1, len(bucket.canon) if is_calm else 0):
+    for seq in range(bucket.floor + 1, len(bucket.canon)):
+        if not all(_has_listed(client, seq) for client in busy):
+            continue
         after = bucket.with_slot(seq, ORIGIN)
         yield Move("vandal", "removes a slot", about=f"{seq}"), world._replace(bucket=after)
     yield Move("vandal", "removes volume"), world._replace(bucket=bucket._replace(has_volume=False))
     yield Move("vandal", "removes head"), world._replace(bucket=bucket._replace(has_head=False))
+
+
+def _has_listed(client: Client, seq: int) -> bool:
+    """Whether a client is about to look into a slot that a listing has shown to be full."""
+    return client.at is At.SLOT and client.tip < seq <= client.seq + client.listed
 
 
 def _is_busy(client: Client) -> bool:

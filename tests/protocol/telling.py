@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
+from msgspec.structs import replace
 
 from blobfs.env import Env
 from blobfs.errors import AlreadyExists, NotFound, OutcomeUnknown, Unreachable
@@ -24,19 +25,22 @@ from blobfs.stores.base import Store
 from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import Seq
-from tests.protocol.flow import Protocol
+from blobfs.volume.head_change import change_head
+from blobfs.volume.log import TIP_IS_BELIEVED_NS
 from tests.protocol.history import History
-from tests.protocol.rules import Without
 from tests.protocol.search import Move
 from tests.protocol.surroundings import following
 from tests.protocol.values import ORIGIN, At, Client, World
 from tests.protocol.worlds import Setting
 from tests.sync.place import Place, opened_place
+from tests.sync.test_beginning import checkpoint
 
 T = TypeVar("T")
 
 HELD = frozenset((At.SLOT, At.LIST, At.PUT, At.PEEK))
 """Steps at which a mount is held until the way comes to it."""
+
+AT_REST = frozenset((At.IDLE, At.MOUNT))
 
 UNANSWERED = ("no answer", "on its way, no answer")
 
@@ -56,7 +60,7 @@ def random_way(setting: Setting, seed: int) -> Way:
     Between two held steps a mount goes on by itself, so nothing happens to it there.
     """
     chance, history = random.Random(seed), History()
-    rules = Protocol(history, Without.NOTHING, setting.batch)
+    rules = setting.protocol(history)
     worlds, moves = [setting.begin(history)], list[Move]()
     while choices := [each for each in following(rules, worlds[-1]) if _is_tellable(each, worlds)]:
         move, world = chance.choice(choices)
@@ -68,11 +72,24 @@ def random_way(setting: Setting, seed: int) -> Way:
 def _is_tellable(choice: tuple[Move, World], worlds: list[World]) -> bool:
     move, _ = choice
     client = _named(worlds[-1], move.who)
+    if move.who == "keeper":
+        return all(each.at in HELD | AT_REST for each in worlds[-1].clients)
+    if client is not None and move.what == "is copied":
+        return client.at in HELD | AT_REST and _is_under_way(client)
     if client is None or client.at in HELD:
         return True
     if move.what in ("is killed", "takes a write"):
         return client.at is At.IDLE
     return move.answer not in UNANSWERED
+
+
+def _is_under_way(client: Client) -> bool:
+    """Whether all that is unsaved is in the commit under way.
+
+    What is in two folders and in no commit would be done by both, under one name.
+    """
+    ops = frozenset[str]() if client.intent is None else client.intent.ops
+    return all(each.op in ops for each in client.journal)
 
 
 def _named(world: World, machine: str) -> Client | None:
@@ -125,11 +142,22 @@ class Gate(Layer):
 
 
 @dataclass(eq=False)
+class Clock:
+    """The wall clock of one machine."""
+
+    now_ns: int = 10**18
+
+    def note_sleep(self, did_sleep: bool) -> None:
+        self.now_ns += 2 * TIP_IS_BELIEVED_NS * did_sleep
+
+
+@dataclass(eq=False)
 class Mount:
     """One client of a world, as a real mount on a state folder of its own."""
 
     gate: Gate
     folder: Path
+    clock: Clock
     env: Env
     nursery: trio.Nursery
     place: Place | None = None
@@ -142,12 +170,21 @@ class Mount:
         self.scope, self.served, self.ended = trio.CancelScope(), trio.Event(), trio.Event()
         self.nursery.start_soon(self._run)
 
-    async def start_again(self) -> None:
-        """Start when the run before, killed or without an answer, holds nothing any more."""
+    async def start_again(self, seq: int) -> None:
+        """Start when the run before, killed or without an answer, holds nothing any more.
+
+        One that found out while it is in use that its folder was copied is killed only now, when
+        it has replayed what comes before: entries up to `seq`.
+        """
+        if self.place is not None:
+            while self.place.engine.tree.position.seq < seq:
+                with trio.move_on_after(0.001):  # a thread writes it
+                    await self.ended.wait()
+            self.kill()
         await self.ended.wait()
         self.start()
 
-    async def kill(self) -> None:
+    def kill(self) -> None:
         """Leave what is on the disk now to the next run."""
         left = self.folder.with_name(self.folder.name + "+")
         shutil.copytree(self.folder, left)
@@ -155,6 +192,14 @@ class Mount:
         self.folder, self.place, self.held = left, None, None
         self.gate = Gate(self.gate.inner)
         self.gate.is_shut = True
+
+    def copied(self, machine: str) -> "Mount":
+        """Return another machine, on which nothing runs yet, with what is on this disk now."""
+        copy = new_mount(self.gate.inner, self.folder.with_name(machine), self.nursery)
+        shutil.copytree(self.folder, copy.folder)
+        copy.gate.is_shut = True
+        copy.ended.set()
+        return copy
 
     async def write(self, name: str) -> None:
         assert self.place is not None
@@ -175,11 +220,22 @@ class Mount:
             self.ended.set()
 
 
+def new_mount(bucket: Store, folder: Path, nursery: trio.Nursery) -> Mount:
+    """Return a machine with clock and chance of its own, and its state in `folder`."""
+    clock, chance = Clock(), random.Random(folder.name)
+    env = Env(now_ns=lambda: clock.now_ns, chance=chance.random)
+    return Mount(Gate(bucket), folder, clock, env, nursery)
+
+
 class Teller:
     """Leads mounts along a way."""
 
-    def __init__(self, bucket: MemoryStore, way: Way, mounts: dict[str, Mount]) -> None:
+    def __init__(
+        self, bucket: MemoryStore, folder: Path, way: Way, mounts: dict[str, Mount]
+    ) -> None:
+        """`folder` is for the one that writes checkpoints."""
         self._bucket = bucket
+        self._folder = folder
         self._way = way
         self._mounts = mounts
         self._late: list[bytes] = []
@@ -193,17 +249,37 @@ class Teller:
 
     async def _do(self, move: Move, before: World) -> None:
         client = _named(before, move.who)
-        if client is None:
+        if move.who == "keeper":
+            await self._keep(move, before)
+        elif client is None:
             assert move.what == "a put arrives"
             await self._deliver(before, move)
         elif move.what == "takes a write":
             await self._mounts[move.who].write(move.about)
         elif move.what == "is killed":
-            await self._mounts[move.who].kill()
+            self._mounts[move.who].kill()
+        elif move.what == "is copied":
+            copy = f"{move.who}'"
+            self._mounts[copy] = self._mounts[move.who].copied(copy)
         elif client.at is At.MOUNT:
-            await self._mounts[move.who].start_again()
+            await self._mounts[move.who].start_again(client.seq)
         elif client.at in HELD:
             await self._answer(client, move)
+
+    async def _keep(self, move: Move, before: World) -> None:
+        """Write a checkpoint, raise the floor to it, or remove what is below."""
+        match move.what:
+            case "writes a checkpoint":
+                async with opened_place(self._bucket, self._folder) as place:
+                    await checkpoint(self._bucket, place)
+            case "raises the floor":
+                seq = Seq(before.bucket.checkpoint)
+                await change_head(self._bucket, lambda head: replace(head, floor=seq))
+                for client in before.clients:
+                    self._mounts[client.machine].clock.note_sleep(client.seq < seq)
+            case "removes slots":
+                slots = range(1, before.bucket.floor + 1)
+                await self._bucket.delete_many([log_key(Seq(seq)) for seq in slots])
 
     async def _deliver(self, before: World, move: Move) -> None:
         (hash,) = before.bucket.late
@@ -267,6 +343,7 @@ class Teller:
 
 
 SEEN = {
+    "absent, though listed": "absent",
     "mine": "an entry",
     "other": "an entry",
     "nothing": "an entry",

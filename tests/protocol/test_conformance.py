@@ -1,16 +1,15 @@
 """Real mounts do what the explored clients do, request by request."""
 
-import random
 from pathlib import Path
 
 import pytest
 import trio
 
-from blobfs.env import Env
 from blobfs.formats.volume import VolumeInfo
 from blobfs.stores.memory import MemoryStore
+from blobfs.sync.pull import Puller
 from blobfs.volume.creation import create
-from tests.protocol.telling import Gate, Mount, Teller, Way, random_way
+from tests.protocol.telling import Mount, Teller, Way, new_mount, random_way
 from tests.protocol.values import Left
 from tests.protocol.worlds import Setting, writer
 from tests.sync.place import opened_place
@@ -24,8 +23,25 @@ TWO_WRITE = Setting(
 )
 
 
-async def tell(way: Way, folder: Path, seed: int) -> None:
-    bucket, chance = MemoryStore(), random.Random(seed)
+THE_LOG_IS_CUT = Setting(
+    "two write files of their own, the log is cut",
+    (writer("A", writes=2), writer("B")),
+    Left(crashes=1, late=1, checkpoints=1, sleeps=1),
+    landed=1,
+    batch=99,
+)
+COPIED = Setting(
+    "one writes, its folder is copied",
+    (writer("A", writes=2),),
+    Left(crashes=1, late=1, copies=1),
+    landed=1,
+    batch=99,
+)
+SETTINGS = {"two": TWO_WRITE, "cut": THE_LOG_IS_CUT, "copied": COPIED}
+
+
+async def tell(way: Way, folder: Path) -> None:
+    bucket = MemoryStore()
     await create(bucket, VolumeInfo(id=b"v" * 16, created_ns=1))
     async with opened_place(bucket, folder / "Z") as place:
         await place.write("Z1", b"there from the beginning")
@@ -33,24 +49,29 @@ async def tell(way: Way, folder: Path, seed: int) -> None:
     async with trio.open_nursery() as nursery:
         mounts: dict[str, Mount] = {}
         for client in way.worlds[0].clients:
-            env = Env(chance=random.Random(chance.random()).random)
-            mount = Mount(Gate(bucket), folder / client.machine, env, nursery)
-            mounts[client.machine] = mount
+            mount = mounts[client.machine] = new_mount(bucket, folder / client.machine, nursery)
             mount.start()
             await mount.served.wait()
             mount.gate.is_shut = True
         with trio.fail_after(60):
-            await Teller(bucket, way, mounts).tell()
+            await Teller(bucket, folder / "K", way, mounts).tell()
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("world", SETTINGS)
+@pytest.mark.parametrize("seed", range(16))
 async def test_mounts_take_the_ways_that_were_explored(
-    quick_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch, world: str, seed: int
 ) -> None:
     """What was shown of small worlds would be true of them alone."""
+
+    async def look_for_nothing(_: Puller) -> None:
+        """Nobody in these worlds looks for news without a reason."""
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Puller, "run", look_for_nothing)
     monkeypatch.setattr("blobfs.volume.log.PARALLEL_SLOTS", 1)
     monkeypatch.setattr("blobfs.volume.log.FIRST_PAUSE_S", 0)
     monkeypatch.setattr("blobfs.sync.push.FIRST_PAUSE_S", 0)
-    await tell(random_way(TWO_WRITE, seed), quick_path, seed)
+    await tell(random_way(SETTINGS[world], seed), quick_path)

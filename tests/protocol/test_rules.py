@@ -45,6 +45,7 @@ FOUND_IN = {
     Without.L5_VOLUME: LOSSES,
     Without.L5_HEAD: LOSSES_AFTER_CUT,
     Without.L5_HOLE: LOSSES,
+    Without.L5_LISTED: LOSSES,
     Without.L5_FAILURE: FAILURES,
     Without.L6_FORGET: SHARED,
     Without.L6_ORDER: SHARED,

@@ -152,6 +152,10 @@ class Client(NamedTuple):
     """How many slots a listing showed behind the last replayed one; 0: none did, or none was."""
     found: tuple[bytes, ...] = ()
     at_tip: bool = False
+    first: bytes = ORIGIN
+    """The checkpoint that `head` named at mount, where the log was cut above what is replayed."""
+    is_copy: bool = False
+    """Whether an entry was found that a copy of this state folder made."""
     outcome: Outcome | None = None
     is_mine: bool = False
     is_confirmed: bool = False

@@ -28,7 +28,13 @@ class Setting:
     def explore(self, without: Without = Without.NOTHING, most_states: int = 400_000) -> Report:
         """Visit all that can happen when clients keep all rules but one."""
         history = History()
-        rules = Protocol(
+        rules = self.protocol(history, without)
+        begin = self.begin(history)
+        return Search(begin, lambda world: following(rules, world), most_states=most_states).run()
+
+    def protocol(self, history: History, without: Without = Without.NOTHING) -> Protocol:
+        """Return the rules that clients keep in this world: all but one."""
+        return Protocol(
             history,
             without,
             self.batch,
@@ -36,8 +42,6 @@ class Setting:
             self.left.copies > 0,
             self.has_lost_tip,
         )
-        begin = self.begin(history)
-        return Search(begin, lambda world: following(rules, world), most_states=most_states).run()
 
     def begin(self, history: History) -> World:
         """Return the world before anything has happened."""
@@ -99,6 +103,11 @@ CUT = Setting(
 READ_AND_CUT = Setting(
     "two write, one reads, the log is cut",
     (writer("A"), writer("B"), reader("R", looks=1)),
+    Left(checkpoints=1, sleeps=1),
+)
+READ_LATE_AND_CUT = Setting(
+    "one writes late, one reads, the log is cut",
+    (writer("A", writes=2), reader("R", looks=2)),
     Left(late=1, checkpoints=1, sleeps=1),
 )
 CUT_TWICE = Setting(
@@ -153,6 +162,7 @@ SETTINGS = (
     FAILURES,
     CUT,
     READ_AND_CUT,
+    READ_LATE_AND_CUT,
     CUT_TWICE,
     COPIED,
     COPIED_BESIDE,
