@@ -47,7 +47,7 @@ def _is_new_folder(draft: Draft, theirs: InodeNo) -> bool:
 def drop_double_moves(draft: Draft) -> None:
     """Drop our move of what others moved elsewhere (C5)."""
     moved = {draft.taken[key] for key in draft.names if key in draft.taken}
-    for inode in sorted(moved):
+    for inode in sorted(moved | draft.contested):
         for key in _double_moves(draft, inode):
             draft.undo(key)
             draft.note("others moved it here before, so it was not moved", draft.now_at(inode, key))
@@ -59,10 +59,11 @@ def _double_moves(draft: Draft, inode: InodeNo) -> list[DirentKey]:
     before, after = draft.base(inode), draft.after.inode(inode)
     if before is None or after is None:
         return []
-    both = sum(draft.there(key) != inode for key in draft.taken_from(inode))
+    taken = draft.taken_from(inode)
+    both = sum(draft.there(key) != inode for key in taken)
     ours = [key for key in draft.given_to(inode) if draft.there(key) != inode]
     if after.kind is Kind.FOLDER:
-        return ours if both else []
+        return ours if both == len(taken) else []
     theirs = after.nlink - before.nlink + both
     return ours[: max(0, min(both, theirs))]
 

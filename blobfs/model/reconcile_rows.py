@@ -85,11 +85,11 @@ def _merged_folder(
     draft: Draft, inode: InodeNo, base: InodeRow | None, theirs: LocalInode, mine: LocalInode
 ) -> LocalInode:
     row = merge_attributes(base, theirs, mine)
-    if base is None and replace(row, mtime_ns=0, ctime_ns=0) == _timeless(theirs):
+    row = replace(row, parent=draft.parent_of(inode))
+    if draft.before.inode(inode) is None and _timeless(row) == _timeless(theirs):
         return theirs  # both took the same directory into the volume
     return replace(
         row,
-        parent=draft.parent_of(inode),
         mtime_ns=max(theirs.mtime_ns, mine.mtime_ns),
         ctime_ns=max(theirs.ctime_ns, mine.ctime_ns),
     )

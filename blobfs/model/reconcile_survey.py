@@ -86,10 +86,8 @@ class _Natives:
             return
         if isinstance(row.bound, Native):
             self._note_both(inode, row.bound)
-        elif row.kind is Kind.FOLDER and self._draft.setting.look is not None:
-            theirs = self._draft.after.inode(inode)
-            assert theirs is not None, "it is theirs, too"
-            self._draft.bases[inode] = _untouched(theirs, self._draft.setting.look)
+        elif row.kind is Kind.FOLDER:
+            self._note_folder(inode, row)
 
     def note_hidden(self, key: DirentKey, row: LocalDirent | Gone) -> None:
         """Note a hidden object: of a file that lives on, or one that was removed here."""
@@ -109,6 +107,18 @@ class _Natives:
         self._draft.bases[inode] = _untouched(base, self._draft.setting.look)
         self.names[self._name_of(inode, native)] = inode
 
+    def _note_folder(self, inode: InodeNo, row: LocalInode) -> None:
+        theirs = self._draft.after.inode(inode)
+        assert theirs is not None, "it is theirs, too"
+        prefix = theirs.prefix if row.prefix is None else row.prefix
+        base = theirs
+        if prefix is not None:
+            above, _, segment = to_name(prefix).removesuffix(b"/").rpartition(b"/")
+            parent = _folder(above + b"/" if above else b"")
+            base = replace(theirs, prefix=prefix, parent=parent)
+            self.names[parent, segment] = inode
+        self._draft.bases[inode] = _untouched(base, self._draft.setting.look)
+
     def _is_theirs_too(self, inode: InodeNo) -> bool:
         draft = self._draft
         is_theirs = is_native(inode) and draft.after.inode(inode) is not None
@@ -117,13 +127,18 @@ class _Natives:
     def _name_of(self, inode: InodeNo, native: Native) -> DirentKey:
         """Return the name that an object has by its key: of two, that which either side has."""
         above, slash, segment = native.key.rpartition(b"/")
-        folder = folder_number((above + slash).decode("utf-8", "surrogateescape"))
+        folder = _folder(above + slash)
         for name in (segment, segment + to_name(OBJECT_SUFFIX)):
             row = self._mine.dirents.get((folder, name))
             is_mine = isinstance(row, LocalDirent) and row.inode == inode
             if is_mine or self._draft.there((folder, name)) == inode:
                 return folder, name
         return folder, segment
+
+
+def _folder(prefix: bytes) -> InodeNo:
+    """Return the directory that shows the objects below `prefix`."""
+    return folder_number(prefix.decode("utf-8", "surrogateescape"))
 
 
 def _as_committed(theirs: InodeRow, native: Native) -> InodeRow:

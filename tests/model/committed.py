@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from blobfs.formats.commit import (
     AddLinks,
+    Detach,
     DropDirent,
     DropFolder,
     Hide,
@@ -101,6 +102,9 @@ class Committed:
             case MoveFolder():
                 self._expect(self._row(op.inode).kind is Kind.FOLDER, op)
                 self._set(op.inode, parent=op.parent)
+            case Detach():
+                self._expect(self._row(op.inode).prefix == op.prefix, op)
+                self._set(op.inode, prefix=None)
             case Hide():
                 self.hidden.add((op.key, op.version))
             case UnlinkNative():

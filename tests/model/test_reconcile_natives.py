@@ -43,6 +43,7 @@ class Side:
     names: dict[DirentKey, LocalDirent | Gone] = field(default_factory=lambda: {NAME: DIRENT})
     content: FileContent | None = OBJECT
     folder: LocalInode = FOLDER_ROW
+    adopted: dict[DirentKey, LocalDirent | Gone] = field(default_factory=lambda: dict(ADOPTED))
 
     @property
     def inodes(self) -> dict[InodeNo, LocalInode | Gone]:
@@ -50,7 +51,7 @@ class Side:
 
     @property
     def dirents(self) -> dict[DirentKey, LocalDirent | Gone]:
-        return ADOPTED | self.names | {HIDING: DIRENT}
+        return self.adopted | self.names | {HIDING: DIRENT}
 
 
 def spelled(
@@ -132,6 +133,43 @@ def test_a_directory_keeps_what_was_set_here() -> None:
     row = tree.inode(FOLDER)
     assert row is not None
     assert row.mode == 0o700
+
+
+def renamed_folder(name: bytes) -> Side:
+    """Return a client that renamed the directory, with all that it showed."""
+    side = Side(folder=replace(FOLDER_ROW, prefix=None))
+    side.names[ROOT_INODE, name] = LocalDirent(FOLDER, Kind.FOLDER)
+    side.adopted = {}
+    return side
+
+
+def places(tree: Committed) -> list[bytes]:
+    """Return the names in the root."""
+    return [name for name, _ in tree.dirents(ROOT_INODE)]
+
+
+def test_a_renamed_directory_meets_one_that_was_adopted() -> None:
+    """It would lie in two places, and show objects in one that belong to the other."""
+    for theirs, ours in ((Side(), renamed_folder(b"e")), (renamed_folder(b"e"), Side())):
+        tree, _ = meet(theirs, ours)
+        assert places(tree) == [b"e"]
+        row = tree.inode(FOLDER)
+        assert row is not None
+        assert row.prefix is None
+        assert [name for name, _ in tree.dirents(FOLDER)] == [b"f"]
+
+
+def test_of_two_renames_of_a_directory_the_later_is_dropped() -> None:
+    """C5 for what no commit knew before."""
+    tree, rebased = meet(renamed_folder(b"e"), renamed_folder(b"g"))
+    assert places(tree) == [b"e"]
+    assert len(rebased.conflicts) == 1
+
+
+def test_a_chmod_elsewhere_is_not_undone() -> None:
+    """What a mount makes files look like would count as a change of it."""
+    tree, _ = meet(chmodded(0o600), moved(b"g"))
+    assert file_row(tree).mode == 0o600
 
 
 def test_a_rename_meets_a_chmod() -> None:
