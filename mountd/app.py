@@ -206,6 +206,7 @@ class _Mount:
             seq=gauges.seq,
             safe=gauges.safe,
             quota=gauges.quota,
+            trash=gauges.trash,
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
             incomplete=gauges.incomplete,

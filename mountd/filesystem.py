@@ -19,6 +19,7 @@ from blobfs.control.messages import (
     QuotaStatus,
     StoreStatus,
     SyncReply,
+    TrashStatus,
     TreeStatus,
     UnsavedStatus,
 )
@@ -89,6 +90,7 @@ class MountableFileSystem:
             safe=saving.is_safe,
             seq=saving.seq,
             quota=self._quota_status(),
+            trash=self._trash_status(),
             last_commit=self._last_commit(),
             read_only_reason=self.engine.read_only_reason,
             incomplete=self.engine.tree.problem,
@@ -145,6 +147,11 @@ class MountableFileSystem:
     def _quota_status(self) -> QuotaStatus:
         used_bytes = self.engine.unsaved.holdings.held_bytes
         return QuotaStatus(used_bytes, self.engine.settings.now.quota_bytes)
+
+    def _trash_status(self) -> TrashStatus:
+        trash = self.engine.trash
+        kept = trash.kept()
+        return TrashStatus(kept.objects, kept.bytes, trash.problem)
 
     def _last_commit(self) -> CommitStatus | None:
         last = self.engine.pusher.last_commit

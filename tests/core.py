@@ -15,6 +15,7 @@ from blobfs.stores.breaker import Breaker
 from blobfs.sync.binding import Bucket
 from blobfs.sync.checkpointer import CheckpointRules
 from blobfs.sync.engine import Engine, EngineOptions, open_engine
+from blobfs.sync.trash import TrashRules
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs
@@ -45,6 +46,7 @@ async def opened_core(
     unsaved_size_bytes: int | None = None,
     settle_s: float = 0.5,
     checkpoints: CheckpointRules | None = None,
+    trash: TrashRules | None = None,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
@@ -54,6 +56,7 @@ async def opened_core(
         unsaved_size_bytes=unsaved_size_bytes,
         settle_s=settle_s,
         checkpoints=checkpoints or CheckpointRules(),
+        trash=trash or TrashRules(),
     )
     async with (
         open_native(breaker, options.state_dir, ttl_s=ttl_s, env=env) as native,

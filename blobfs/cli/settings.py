@@ -28,6 +28,8 @@ class SettingsDocument(msgspec.Struct, frozen=True):
     quota_bytes: int | None
     """None: there is no limit."""
     trash_s: int
+    trash_problem: str | None
+    """Why this machine removes nothing all the same, if that is known."""
 
 
 @click.command(name="settings", context_settings={"max_content_width": 80})
@@ -101,10 +103,15 @@ def _tell_mounts(target: Target) -> None:
 
 
 def _show(target: Target, settings: "VolumeSettings", *, as_json: bool) -> None:
+    from blobfs.sync.delete_probe import FAILED, known_verdict
+
     quota_bytes, trash_s = settings.quota_bytes, settings.trash_time_s
+    problem = FAILED if known_verdict(target.state_dir) is False else None
     if as_json:
-        document = SettingsDocument(target.source.url, quota_bytes, trash_s)
+        document = SettingsDocument(target.source.url, quota_bytes, trash_s, problem)
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
     else:
         click.echo(f"quota       {'none' if quota_bytes is None else size(quota_bytes)}")
         click.echo(f"trash time  {duration(trash_s)}")
+        if problem is not None:
+            click.echo(f"            nothing is removed from here, because {problem}")

@@ -9,6 +9,7 @@ from blobfs.control.messages import (
     CommitStatus,
     MountStatus,
     StoreStatus,
+    TrashStatus,
     UnsavedStatus,
 )
 from blobfs.types import KIB
@@ -68,6 +69,8 @@ def _details(mount: MountStatus) -> Iterator[tuple[str, str]]:
         yield from _wrapped("volume", _volume(mount.seq, mount.last_commit))
     if mount.quota is not None and mount.quota.limit_bytes is not None:
         yield "quota", _use(mount.quota.used_bytes, mount.quota.limit_bytes)
+    if mount.trash is not None and mount.trash.objects:
+        yield from _wrapped("trash", _trash(mount.trash))
     if mount.cache is not None:
         yield "cache", _cache(mount.cache)
     if mount.store is not None:
@@ -121,6 +124,14 @@ def _state(mount: MountStatus) -> str:
 def _cache(cache: CacheStatus) -> str:
     used = _use(cache.bytes, cache.limit_bytes)
     return f"{used}, {cache.hits} hits, {cache.misses} misses"
+
+
+def _trash(trash: TrashStatus) -> str:
+    number = (
+        "1 removed object is" if trash.objects == 1 else f"{trash.objects:,} removed objects are"
+    )
+    said = f"{number} kept in the bucket ({size(trash.bytes)})"
+    return f"{said}, because {trash.problem}" if trash.problem else said
 
 
 def _use(used_bytes: int, limit_bytes: int) -> str:

@@ -116,6 +116,15 @@ class QuotaStatus(msgspec.Struct, frozen=True):
     """None: there is no limit."""
 
 
+class TrashStatus(msgspec.Struct, frozen=True):
+    """Objects of other tools that were removed here, and whose bytes the bucket still has."""
+
+    objects: int = 0
+    bytes: int = 0
+    problem: str | None = None
+    """Why they are kept though the volume keeps no trash, if they are."""
+
+
 class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     """What the file system of one mount measures of itself."""
 
@@ -129,6 +138,7 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     safe: bool
     seq: int
     quota: QuotaStatus
+    trash: TrashStatus = TrashStatus()
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     incomplete: str | None = None
@@ -158,6 +168,7 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     safe: bool | None = None
     """Whether everything is in the bucket; None: nobody knows."""
     quota: QuotaStatus | None = None
+    trash: TrashStatus | None = None
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     """Why nothing can be written, where nobody asked for `--read-only`."""

@@ -14,6 +14,7 @@ LOG = RESERVED + "log/"
 PACKS = RESERVED + "packs/"
 CLIENTS = RESERVED + "clients/"
 CHECKPOINTS = RESERVED + "checkpoints/"
+PROBES = RESERVED + "probes/"
 
 MOST_SEQ = (1 << 63) - 1
 
@@ -58,6 +59,11 @@ def parse_pack_key(key: str) -> PackName | None:
 def client_key(client: ClientId) -> str:
     """Return the key of the record that `client` alone writes."""
     return CLIENTS + client.hex()
+
+
+def probe_key(client: ClientId) -> str:
+    """Return the key under which `client` tries what the store does; nobody reads it."""
+    return PROBES + client.hex()
 
 
 def parse_client_key(key: str) -> ClientId | None:

@@ -36,6 +36,7 @@ from blobfs.sync.push import Pusher
 from blobfs.sync.renewal import become_another_client
 from blobfs.sync.saving import Saving, put_together
 from blobfs.sync.settings_watch import watch_settings
+from blobfs.sync.trash import Trash, TrashRules
 from blobfs.sync.uploads import Uploads
 from blobfs.types import Serial
 from blobfs.volume.content import Contents
@@ -63,6 +64,7 @@ class EngineOptions:
     unsaved_size_bytes: int | None = None
     settle_s: float = 0.5
     checkpoints: CheckpointRules = field(default_factory=CheckpointRules)
+    trash: TrashRules = field(default_factory=TrashRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Engine:
     uploads: Uploads
     settings: KnownSettings
     volume_log: Log
+    trash: Trash
 
     async def look_at_settings(self) -> VolumeSettings:
         """Return the settings that the volume has now, and heed them from now on.
@@ -195,6 +198,7 @@ async def open_engine(
             access,
             settle_s=options.settle_s,
             checkpoints=options.checkpoints,
+            trash_rules=options.trash,
         )
         saving = await _begin(together, local, env)
         reason = None
@@ -210,6 +214,8 @@ async def open_engine(
             if reason is None:
                 for task in (saving.pusher.run, saving.ahead.run, saving.checkpointer.run):
                     nursery.start_soon(task)
+            if not engine.is_read_only:
+                nursery.start_soon(saving.trash.run)
             yield engine
             nursery.cancel_scope.cancel()
 
@@ -232,6 +238,7 @@ async def _engine(
         uploads=saving.uploads,
         settings=local.settings,
         volume_log=saving.log,
+        trash=saving.trash,
     )
 
 

@@ -23,6 +23,7 @@ from blobfs.volume.unsaved import Unsaved, open_unsaved
 class LocalState:
     """The parts of an open state folder. Made by `open_local_state`."""
 
+    folder: Path
     volume: Volume
     identity: Identity
     tree: Tree
@@ -71,4 +72,4 @@ async def open_local_state(
             settings=settings,
         ) as unsaved,
     ):
-        yield LocalState(volume, identity, tree, unsaved, settings)
+        yield LocalState(folder, volume, identity, tree, unsaved, settings)

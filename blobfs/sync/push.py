@@ -18,7 +18,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError
-from blobfs.model.changes import DirentKey
+from blobfs.model.changes import Covered, DirentKey
 from blobfs.model.difference import operations_for
 from blobfs.model.rebase import Foreign
 from blobfs.model.selection import Selection, select
@@ -28,6 +28,7 @@ from blobfs.sync.commit import Committer, Draft, Outdated
 from blobfs.sync.due import Agenda, Clock, UnsavedView, choices, is_left_over
 from blobfs.sync.snapshots import BaseGone, Taken, Unreadable, take
 from blobfs.sync.stage import Staged, Stager
+from blobfs.sync.trash import Trash
 from blobfs.sync.uploads import Uploads
 from blobfs.types import GIB, InodeNo, Seq, Serial
 from blobfs.volume.conflicts import Conflicts
@@ -110,6 +111,7 @@ class Pusher:
         conflicts: Conflicts,
         settling: Settling,
         prepare: Callable[[], Awaitable[None]],
+        trash: Trash,
         env: Env,
     ) -> None:
         """`prepare` is called before anything is sent: it makes the bucket a volume."""
@@ -123,6 +125,7 @@ class Pusher:
         self._contents = contents
         self._conflicts = conflicts
         self._settling = settling
+        self._trash = trash
         self._env = env
         self._view = UnsavedView(
             unsaved.inode_states,
@@ -171,7 +174,10 @@ class Pusher:
     @property
     def is_clean(self) -> bool:
         """Whether everything that was acknowledged is in the bucket."""
-        if self._unsaved.intent is not None or self._view.dirents:
+        intent = self._unsaved.intent
+        if intent is not None and (intent.covered.inodes or intent.covered.dirents):
+            return False  # one that covers nothing notes what is gone from the bucket
+        if self._view.dirents:
             return False
         return len(self._view.inodes) == len(self._left_over())
 
@@ -216,7 +222,7 @@ class Pusher:
         while not self._is_hurried:
             seen, self._closed, self._hurried = self._unsaved.serial, trio.Event(), trio.Event()
             decision = self._agenda.look(self._clock(), self._held())
-            if decision.now or self._unsaved.intent is not None:
+            if decision.now or self._unsaved.intent is not None or self._trash.are_notes_due:
                 return
             if decision.look_again_s is not None:
                 # To look through what is unsaved takes time, too.
@@ -235,7 +241,8 @@ class Pusher:
         with trio.move_on_after(math.inf if within_s is None else within_s):
             async with trio.open_nursery() as nursery:
                 change = partial(self._unsaved.wait_change, seen)
-                for wait in (change, self._closed.wait, self._hurried.wait):
+                notes = self._trash.wait_notes_due
+                for wait in (change, self._closed.wait, self._hurried.wait, notes):
                     nursery.start_soon(watch, wait, nursery.cancel_scope)
 
     @property
@@ -264,6 +271,9 @@ class Pusher:
         if not chosen:
             if self.is_clean:
                 self._uploads.forget_unnamed()
+            if self._trash.are_notes_due:
+                await self._save_notes()
+                return True
             return False
         serial = self._unsaved.serial
         async with self._ahead.finished(chosen.inodes):
@@ -301,7 +311,8 @@ class Pusher:
         self.files_under_way = len(files)
         staged = await self._stager.stage(files, taken.read)
         self._env.crash_point("push.uploaded")
-        operations = operations_for(taken.inode_changes(staged.contents), taken.name_changes())
+        changes = operations_for(taken.inode_changes(staged.contents), taken.name_changes())
+        operations = (*changes, *self._trash.notes())
         covered = taken.covered
         if not operations:
             # Written and put back as it was: the tree says the same already.
@@ -311,6 +322,13 @@ class Pusher:
             Draft(operations, sorted(staged.packs), covered, moves)
         )
         await self._note_commit(landed.entry.seq, staged, len(files))
+
+    async def _save_notes(self) -> None:
+        """Commit which objects are gone from the bucket: nobody changed anything else."""
+        await self._prepare()
+        nothing = Covered(self._unsaved.serial, (), ())
+        moves = self._committer.moves
+        await self._committer.commit(Draft(self._trash.notes(), (), nothing, moves))
 
     def _give_way(self, error: BaseGone) -> None:
         """Leave the name to the other tool's version, and keep what is here of ours (C1).
@@ -370,6 +388,7 @@ class Pusher:
             log.info("saving goes on")
         self._failures, self.problem = 0, next(iter(self._held().values()), None)
         self._unsaved.set_saving(None)
+        self._trash.note_news()
 
     async def _pause_after(self, error: BlobfsError) -> None:
         self._failures += 1

@@ -1,10 +1,11 @@
 """Put together what brings unsaved rows into the bucket.
 
     rows -> Pusher -> Stager -> packs
-                   -> Committer -> log -> tree -> Checkpointer
+                   -> Committer -> log -> tree -> Checkpointer, Trash
     large files that are still being written -> Ahead -> Stager -> packs
 
-Concurrency: three tasks, which whoever puts this together starts: Pusher, Ahead, Checkpointer.
+Concurrency: four tasks, which whoever puts this together starts: Pusher, Ahead, Checkpointer and
+Trash.
 """
 
 import platform
@@ -22,6 +23,7 @@ from blobfs.sync.binding import Bucket
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpointer import Checkpointer, CheckpointRules
 from blobfs.sync.commit import Committer
+from blobfs.sync.delete_probe import DeleteProbe
 from blobfs.sync.equality import Equality
 from blobfs.sync.local_state import LocalState
 from blobfs.sync.numbering import Numbering
@@ -31,6 +33,7 @@ from blobfs.sync.pull import Puller
 from blobfs.sync.push import Pusher
 from blobfs.sync.replaying import Replayer
 from blobfs.sync.stage import Stager
+from blobfs.sync.trash import OpenObjects, Trash, TrashRules
 from blobfs.sync.uploads import Uploads
 from blobfs.volume.conflicts import Conflicts
 from blobfs.volume.content import Contents
@@ -55,6 +58,7 @@ class Saving:
     settling: Settling
     programs: Programs
     numbering: Numbering
+    trash: Trash
 
 
 def put_together(
@@ -66,6 +70,7 @@ def put_together(
     *,
     settle_s: float,
     checkpoints: CheckpointRules,
+    trash_rules: TrashRules,
 ) -> Saving:
     """Put together what saves the unsaved rows of `local` to `bucket`; nothing of it runs yet.
 
@@ -106,6 +111,7 @@ def put_together(
     committer = _committer(
         bucket.store, log, env, local, orphans, replayer, stager, uploads, checkpointer
     )
+    trash = _trash(bucket.store, env, local, orphans, trash_rules)
     pusher = Pusher(
         unsaved=unsaved,
         tree=tree,
@@ -117,6 +123,7 @@ def put_together(
         conflicts=Conflicts(unsaved, tree, env, platform.node()),
         settling=settling,
         prepare=prepare,
+        trash=trash,
         env=env,
     )
     programs.listeners.append(pusher.note_foreign)
@@ -133,6 +140,7 @@ def put_together(
         settling,
         programs,
         numbering,
+        trash,
     )
 
 
@@ -167,6 +175,20 @@ def _committer(
         save_blocks=stager.stage_data,
         brought=uploads.brought_bytes,
         committed=checkpointer.note_committed,
+        env=env,
+    )
+
+
+def _trash(store: Store, env: Env, local: LocalState, orphans: Orphans, rules: TrashRules) -> Trash:
+    me = local.identity.client
+    return Trash(
+        store=store,
+        tree=local.tree,
+        settings=local.settings,
+        probe=DeleteProbe(store, local.folder, me),
+        open_objects=OpenObjects(orphans, local.unsaved),
+        me=me,
+        rules=rules,
         env=env,
     )
 

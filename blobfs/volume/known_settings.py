@@ -3,7 +3,7 @@
 Anybody may change them at any time. Who reads `head` notes them here: at mount, with every commit,
 within the hour, and soon after a program was refused something because of them.
 
-Concurrency: nothing here waits but `wait_refused`; any number of tasks.
+Concurrency: nothing here waits but `wait_refused` and `wait_changed`; any number of tasks.
 """
 
 import logging
@@ -22,6 +22,7 @@ class KnownSettings:
     def __init__(self) -> None:
         self._now = VolumeSettings()
         self._refused = trio.Event()
+        self._changed = trio.Event()
         self._warned_of: int | None = None
 
     @property
@@ -32,6 +33,8 @@ class KnownSettings:
         """Heed the settings of `head`, which was just read, from now on."""
         if head.settings != self._now:
             log.info("the settings of the volume are %s", head.settings)
+            self._changed.set()
+            self._changed = trio.Event()
         self._now = head.settings
         self._refused = trio.Event()
 
@@ -59,6 +62,10 @@ class KnownSettings:
             f"wanted={growth_bytes}",
             hint="remove something, or raise it with `blobfs settings --quota`",
         )
+
+    async def wait_changed(self) -> None:
+        """Return when others are known than at this moment."""
+        await self._changed.wait()
 
     async def wait_refused(self) -> None:
         """Return when a change was refused since the last look at `head`."""

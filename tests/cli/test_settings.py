@@ -11,6 +11,7 @@ import pytest
 from blobfs.cli import daemon
 from blobfs.control.registry import registrations
 from blobfs.formats.head import VolumeSettings, decode_head
+from blobfs.sync.delete_probe import FAILED, FILE
 from tests.cli.calls import call
 from tests.mountd.home import Home
 
@@ -51,7 +52,18 @@ def test_they_are_shown_and_changed(home: Home, bucket: Path) -> None:
         "source": source,
         "quota_bytes": None,
         "trash_s": 7 * 86_400,
+        "trash_problem": None,
     }
+
+
+def test_a_store_that_cannot_be_relied_on_is_named(home: Home, bucket: Path) -> None:
+    """Who asks for no trash would believe that there is none (N5)."""
+    source = f"file://{bucket}"
+    call(home, "init", source, "--trash-time", "0")
+    (state,) = (home.root / "state" / "blobfs").iterdir()
+    (state / FILE).write_bytes(b'{"keeps_conditions": false}')
+    assert FAILED in call(home, "settings", source).output
+    assert json.loads(call(home, "settings", source, "--json").output)["trash_problem"] == FAILED
 
 
 def test_a_new_volume_has_those_that_were_asked_for(home: Home, bucket: Path) -> None:

@@ -14,6 +14,7 @@ from blobfs.control.messages import (
     OddKeys,
     QuotaStatus,
     StoreStatus,
+    TrashStatus,
     UnsavedStatus,
 )
 
@@ -57,6 +58,17 @@ def test_a_quota_is_shown_where_there_is_one() -> None:
         quota=QuotaStatus(used_bytes=3 * 2**29, limit_bytes=10 * 2**30)
     )
     assert "  quota     5 B of 0 B (0 %)" in shown(quota=QuotaStatus(5, 0))
+
+
+def test_what_is_kept_of_removed_objects_is_said() -> None:
+    """Who removes files to save money would not see that it does not."""
+    assert "trash" not in shown(trash=TrashStatus())
+    assert "  trash     1 removed object is kept in the bucket (5 B)" in shown(
+        trash=TrashStatus(1, 5)
+    )
+    text = shown(trash=TrashStatus(2000, 3 * 2**20, "the store does not answer"))
+    assert "  trash     2,000 removed objects are kept in the bucket (3.0 MiB), because" in text
+    assert "the store does not answer" in " ".join(text.split())
 
 
 def test_what_is_not_well_is_said() -> None:
