@@ -35,7 +35,8 @@ from blobfs.types import Serial
 from blobfs.vfs.core import Vfs
 from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import NativeTree, open_native
-from mountd.fuse3 import Front, FuseMount, open_mount
+from mountd.fuse3 import KERNEL, Front, FuseMount, open_mount
+from mountd.invalidation import Invalidator
 from mountd.mount_options import MountOptions
 
 MOST_ODD_KEYS_NAMED = 100
@@ -52,6 +53,7 @@ class MountableFileSystem:
     engine: Engine
     vfs: Vfs
     front: Front
+    invalidator: Invalidator
     env: Env
 
     async def serve(self, mounted: Callable[[], None]) -> None:
@@ -65,7 +67,7 @@ class MountableFileSystem:
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_announce, mount, mounted)
-            await mount.serve()
+            await self.invalidator.tell_while(mount.serve)
             nursery.cancel_scope.cancel()
 
     def gauges(self) -> Gauges:
@@ -97,16 +99,17 @@ class MountableFileSystem:
         )
 
     def sync(self, upto: int | None) -> SyncReply:
-        """Hurry saving what was changed up to `upto` (None: up to now); say how far it is.
+        """Hurry saving what was changed up to `upto` (None: up to now), and seeing what others
+        saved; say how far it is.
 
         Raises:
             ReadOnly: nothing can be saved through this mount.
         """
-        serial = self.engine.hurry() if upto is None else Serial(upto)
+        serial = self.engine.begin_sync() if upto is None else Serial(upto)
         saving = self.engine.statistics()
         return SyncReply(
             upto=serial,
-            done=self.engine.is_saved(serial),
+            done=self.engine.is_synced(serial),
             seq=saving.seq,
             unsaved=self._unsaved_status(saving),
         )
@@ -213,11 +216,12 @@ async def open_file_system(settings: MountSettings, env: Env) -> AsyncIterator[M
                 _open_reading(store, settings, env) as reading,
                 open_engine(bucket, reading, _engine_options(settings), env) as engine,
             ):
-                vfs = _make_vfs(settings, engine, native, reading, env)
+                invalidator = Invalidator(KERNEL)
+                vfs = _make_vfs(settings, engine, native, reading, env, invalidator)
                 options = MountOptions(settings.source, settings.allow_other, engine.is_read_only)
-                front = Front(vfs, options, engine.tree.load)
+                front = Front(vfs, options, engine.tree.load, engine.programs.note_request)
                 yield MountableFileSystem(
-                    settings, opened.meter, native, reading, engine, vfs, front, env
+                    settings, opened.meter, native, reading, engine, vfs, front, invalidator, env
                 )
     finally:
         await opened.store.aclose()
@@ -236,7 +240,12 @@ def _open_reading(
 
 
 def _make_vfs(
-    settings: MountSettings, engine: Engine, native: NativeTree, reading: Reading, env: Env
+    settings: MountSettings,
+    engine: Engine,
+    native: NativeTree,
+    reading: Reading,
+    env: Env,
+    invalidator: Invalidator,
 ) -> Vfs:
     return make_vfs(
         engine,
@@ -247,6 +256,7 @@ def _make_vfs(
         look=NativeLook(settings.uid, settings.gid, settings.umask),
         durability=settings.durability,
         deadline_s=settings.deadline_s,
+        tell=invalidator.note,
     )
 
 

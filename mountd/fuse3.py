@@ -12,8 +12,9 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pyfuse3
@@ -29,6 +30,7 @@ from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
 from mountd.fuse_requests import Load, handler, log_failure
 from mountd.greeting import Connection, connect
+from mountd.invalidation import Kernel
 from mountd.kernel_limits import raise_limits
 from mountd.mount_options import MountOptions
 
@@ -36,6 +38,12 @@ log = logging.getLogger("blobfs.fuse")
 
 MOST_TASKS = 512
 """Requests handled at once: many readers may hang on a dead server without blocking others."""
+
+KERNEL = Kernel(
+    forget_name=pyfuse3.invalidate_entry,
+    forget_attributes=partial(pyfuse3.invalidate_inode, attr_only=True),
+)
+"""Of the one mount of this process."""
 
 DOTS = 2
 """`.` and `..` come before everything else in a directory."""
@@ -55,10 +63,17 @@ class Front(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, vfs: Vfs, options: MountOptions, load: Load) -> None:
+    def __init__(
+        self,
+        vfs: Vfs,
+        options: MountOptions,
+        load: Load,
+        note_request: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
         self._vfs = vfs
         self.load = load
+        self.note_request = note_request
         self.options = options
         self.counts: Counter[str] = Counter()
         self.serial = itertools.count(1)

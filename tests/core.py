@@ -18,6 +18,7 @@ from blobfs.sync.engine import Engine, EngineOptions, open_engine
 from blobfs.sync.trash import TrashRules
 from blobfs.types import GIB, MIB
 from blobfs.vfs.core import Vfs
+from blobfs.vfs.kernel_view import Tell, tell_nobody
 from blobfs.vfs.opening import make_vfs
 from blobfs.volume.native import open_native
 
@@ -45,8 +46,9 @@ async def opened_core(
     deadline_s: float = 30,
     unsaved_size_bytes: int | None = None,
     settle_s: float = 0.5,
-    checkpoints: CheckpointRules | None = None,
     trash: TrashRules | None = None,
+    checkpoints: CheckpointRules | None = None,
+    tell: Tell = tell_nobody,
 ) -> AsyncIterator[Core]:
     """Open a file system over `store` with its state and cache below `folder`."""
     breaker = Breaker(store, env)
@@ -74,5 +76,6 @@ async def opened_core(
             look=LOOK,
             durability=durability,
             deadline_s=deadline_s,
+            tell=tell,
         )
         yield Core(vfs, engine, reading)

@@ -1,4 +1,4 @@
-"""A program of its own that maps files, for `vfs_kernel_contract`.
+"""A program of its own that maps files, for `vfs_kernel_contract` and `test_foreign`.
 
 Not a thread: a page fault on a mount that the same process serves would hold the interpreter's
 lock, and wait for ever. Called with the name of a function and a path; prints what it saw.
@@ -49,6 +49,28 @@ def leave_mapped(path: bytes) -> bytes:
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         mapped[:4] = b"left"
     return b"done"
+
+
+def read_in_two(path: bytes) -> bytes:
+    """Show the first byte of a mapping, and the rest once we are told to go on."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        _tell_and_wait(mapped[:1])
+        return mapped[1:]
+
+
+def write_later(path: bytes) -> bytes:
+    """Write through a mapping once we are told to go on; return what it shows then."""
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        _tell_and_wait(mapped[:1])
+        mapped[:4] = b"edit"
+        mapped.flush()
+        return mapped[1:]
+
+
+def _tell_and_wait(seen: bytes) -> None:
+    sys.stdout.buffer.write(seen)
+    sys.stdout.buffer.flush()
+    sys.stdin.readline()
 
 
 if __name__ == "__main__":

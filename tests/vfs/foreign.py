@@ -9,9 +9,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from blobfs.env import Env
-from blobfs.model.changes import Change
+from blobfs.model.changes import Change, DirentKey
 from blobfs.model.nodes import as_local
 from blobfs.model.rebase import Foreign
+from blobfs.stores.base import Store
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import InodeNo
 from tests.contracts.core_files import CoreFiles
@@ -26,7 +27,12 @@ class Two:
     theirs: CoreFiles
 
     async def take_in(
-        self, *, keep: Sequence[InodeNo] = (), contents: Sequence[InodeNo] = ()
+        self,
+        *,
+        keep: Sequence[InodeNo] = (),
+        contents: Sequence[InodeNo] = (),
+        inodes: Sequence[InodeNo] = (),
+        dirents: Sequence[DirentKey] = (),
     ) -> dict[InodeNo, InodeNo]:
         """Replay what the other saved; the versions of files to `keep` get other numbers."""
         await self.theirs.save()
@@ -38,7 +44,8 @@ class Two:
             assert row is not None
             old = replace(as_local(row), nlink=0, bound=row.content)
             engine.unsaved.apply(Change(inodes={numbers[inode]: old}))
-        self.mine.vfs.note_foreign(Foreign(inodes=contents, contents=contents, numbers=numbers))
+        changed = (*inodes, *contents)
+        self.mine.vfs.note_foreign(Foreign(tuple(dirents), changed, tuple(contents), numbers))
         return numbers
 
 
@@ -46,14 +53,21 @@ class Two:
 async def two_clients(folder: Path) -> AsyncIterator[Two]:
     """Open a volume twice, with the file `f` in it."""
     store = MemoryStore()
-    mine = opened_core(store, folder / "mine", Env(), 60, read_only=False, settle_s=3600)
-    theirs = opened_core(store, folder / "theirs", Env(), 60, read_only=False, settle_s=3600)
-    async with theirs as their_core:
-        files = CoreFiles(their_core)
+    async with (
+        other_client(store, folder / "theirs") as theirs,
+        opened_core(store, folder / "mine", Env(), 60, read_only=False, settle_s=3600) as mine,
+    ):
+        yield Two(mine, theirs)
+
+
+@asynccontextmanager
+async def other_client(store: Store, folder: Path) -> AsyncIterator[CoreFiles]:
+    """Open a volume that was begun with the file `f`."""
+    async with opened_core(store, folder, Env(), 60, read_only=False, settle_s=3600) as core:
+        files = CoreFiles(core)
         await put(files, b"f", OLD)
         await files.save()
-        async with mine as my_core:
-            yield Two(my_core, files)
+        yield files
 
 
 async def put(files: CoreFiles, path: bytes, content: bytes) -> None:
