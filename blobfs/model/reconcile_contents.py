@@ -46,9 +46,10 @@ def _settle_removed(draft: Draft, inode: InodeNo, base: InodeRow) -> None:
         name = _old_name(draft, inode)
         if not _join_same(draft, inode, name):
             _revive(draft, inode, over(mine, base), name)
-    elif inode in draft.held or not mine.nlink:
-        draft.final[inode] = replace(over(mine, base), nlink=0)
-        draft.touch(inode)
+    elif not mine.nlink:
+        draft.final[inode] = over(mine, base)
+    elif inode in draft.held:
+        _part(draft, inode, replace(over(mine, base), nlink=0))
     else:
         draft.final[inode] = None
 

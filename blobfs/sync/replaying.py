@@ -31,8 +31,10 @@ from blobfs.formats.commit import (
     SetXattr,
 )
 from blobfs.formats.rows import Kind
+from blobfs.formats.wire import covered_bytes
 from blobfs.model.chain import Landed
-from blobfs.model.changes import DirentKey, Gone, LocalDirent, LocalInode
+from blobfs.model.changes import HIDDEN_FOLDER, DirentKey, Gone, LocalDirent, LocalInode
+from blobfs.model.numbers import is_native
 from blobfs.model.rebase import Conflict, Foreign, Mine, Rebased, Setting
 from blobfs.model.reconcile import reconcile
 from blobfs.sync.equality import Equality, Pair
@@ -217,6 +219,8 @@ class Replayer:
         if len(self._unsaved.spans(inode)):
             return True
         base_bytes = self._unsaved.inode_states[inode].base_bytes
+        if row.bound is not None and self._tree.inode(inode) is None:
+            base_bytes = covered_bytes(row.bound)
         return not row.size_bytes == row.base_limit_bytes == base_bytes
 
     def _is_only_times_of_folders(self, rebased: Rebased) -> bool:
@@ -238,10 +242,12 @@ class Replayer:
                 return self._touches_name(operation)
             case SetContent():
                 return operation.inode in rows or operation.inode in held
-            case SetXattr() | AddLinks() | Detach():
+            case AddLinks():
+                return operation.inode in rows or operation.inode in held
+            case SetXattr() | Detach():
                 return operation.inode in rows
-            case NewInode():
-                return operation.inode in rows  # both adopted what another tool made
+            case NewInode():  # both took over what another tool made
+                return operation.inode in rows or self._hides(operation.inode)
             case DropFolder():
                 return operation.inode in rows or bool(self._unsaved.dirents(operation.inode))
             case MoveFolder():
@@ -256,6 +262,13 @@ class Replayer:
         mine = self._unsaved.dirent(operation.parent, operation.name)
         is_same = isinstance(mine, LocalDirent) and mine.inode == operation.inode
         return mine is not None and not (is_same and isinstance(operation, PutDirent))
+
+    def _hides(self, inode: InodeNo) -> bool:
+        """Return whether an object was removed here that others made a file of."""
+        if not is_native(inode):
+            return False
+        hidden = self._unsaved.dirents(HIDDEN_FOLDER).values()
+        return any(isinstance(row, LocalDirent) and row.inode == inode for row in hidden)
 
     def _moves_folders(self) -> bool:
         """Return whether a directory was moved here, so that two moves may close a cycle."""
