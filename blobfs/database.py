@@ -11,7 +11,8 @@ import enum
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -48,6 +49,18 @@ class Reader:
     def get(self, table: str, key: bytes) -> bytes | None:
         value: bytes | None = self._txn.get(key, db=self._tables[table])
         return value
+
+    def get_many(self, table: str, keys: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return `(key, value)` for those of the keys that are there, in their order."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            found: list[tuple[bytes, bytes]] = cursor.getmulti(keys)
+            return found
+
+    def keys(self, table: str, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Yield the keys `start` <= key < `stop` in order."""
+        with self._txn.cursor(self._tables[table]) as cursor:
+            if cursor.set_range(start):
+                yield from takewhile(stop.__gt__, cursor.iternext(values=False))
 
     def range(
         self, table: str, start: bytes = b"", stop: bytes | None = None

@@ -52,10 +52,23 @@ async def test_a_range_is_half_open_and_sorted(database: Database) -> None:
     with database.read() as reader:
         assert list(reader.range("rows", b"b", b"d")) == [(b"b", b"B"), (b"c", b"C")]
         assert [key for key, _ in reader.range("rows")] == [b"a", b"b", b"c", b"d"]
+        assert list(reader.keys("rows", b"b", b"d")) == [b"b", b"c"]
+        assert list(reader.keys("rows", b"bb", b"z")) == [b"c", b"d"]
+        assert list(reader.keys("rows", b"e", b"z")) == []
     assert await database.write(lambda w: w.delete_range("rows", b"a", b"c")) == 2
     assert await database.write(lambda w: w.delete_range("rows", b"a", b"z", at_most=1)) == 1
     with database.read() as reader:
         assert [key for key, _ in reader.range("rows")] == [b"d"]
+
+
+async def test_many_keys_are_found_at_once(database: Database) -> None:
+    """A directory would be shown without the files that one of its names leads to nowhere for."""
+    for name in (b"a", b"b", b"d"):
+        await database.write(put(name, name.upper()))
+    with database.read() as reader:
+        found = reader.get_many("rows", [b"d", b"c", b"a", b"z"])
+        assert found == [(b"d", b"D"), (b"a", b"A")]
+        assert reader.get_many("rows", []) == []
 
 
 async def test_the_row_at_a_key_or_before_it_is_found(database: Database) -> None:

@@ -24,7 +24,7 @@ from blobfs.errors import BlobfsError
 from blobfs.formats.chunk import Buffer
 from blobfs.formats.refusal import damaged, newer
 from blobfs.formats.rows import MOST_CHUNK_BYTES, Extent, PackNameField
-from blobfs.formats.tables import CountField, Row, Table, check_row
+from blobfs.formats.tables import CountField, Row, Table, row_check
 from blobfs.formats.wire import Malformed, WireChunk, number_packs, read_chunk, spell_chunk
 from blobfs.types import MIB, PackName
 
@@ -168,7 +168,8 @@ def check_rows(table: Table, rows: list[Row]) -> Leaf:
     Raises Malformed, and other ValueErrors, for what no writer writes.
     """
     check_order([key for key, _ in rows])
-    return Leaf(rows, [check_row(table, key, row) for key, row in rows])
+    check = row_check(table)
+    return Leaf(rows, [check(key, row) for key, row in rows])
 
 
 def check_order(keys: Sequence[bytes]) -> None:

@@ -15,6 +15,7 @@ that a checkpoint is read into it and written from it as bytes.
 
 import enum
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -42,6 +43,10 @@ ClientField = Annotated[ClientId, Meta(min_length=16, max_length=16)]
 CountField = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 _NUMBER_BYTES = 8
+_FIRST_INODE, _LAST_INODE = b"\0" * 7 + b"\1", b"\x7f" + b"\xff" * 7
+
+_NAME = re.compile(rb"(?!\.\.?\Z)[^/\0]{1,255}")
+"""What an entry of a directory may be called."""
 
 
 class Table(enum.IntEnum):
@@ -116,17 +121,18 @@ def hidden_name(key: bytes, version: str) -> bytes:
     return key + b"\0" + version.encode("utf-8", "surrogateescape")
 
 
-def check_row(table: Table, key: bytes, row: bytes) -> Any:
-    """Return what the row says, once it is sure that it can lie under this key of the table.
+def row_check(table: Table) -> Callable[[bytes, bytes], Any]:
+    """Return what says what a row of the table says, once it is sure that it can lie under its key.
 
-    Raises Malformed, and other ValueErrors, for what no writer writes.
+    It raises Malformed, and other ValueErrors, for what no writer writes.
     """
-    return _CHECKS[table](key, row)
+    return _CHECKS[table]
 
 
 def _check_inode(key: bytes, data: bytes) -> InodeRow:
-    if not 1 <= _number(key) < 1 << 63:
-        raise Malformed(f"no inode has the number {_number(key)}")
+    # Keys compare as their numbers do, and this is asked of each file of a volume.
+    if len(key) != _NUMBER_BYTES or not _FIRST_INODE <= key <= _LAST_INODE:
+        raise Malformed(f"no inode has the number {key.hex()}")
     row = _INODE.decode(data)
     if covered_bytes(row.content) != row.size_bytes:
         raise Malformed(f"content is not that of a file of {row.size_bytes} bytes")
@@ -134,9 +140,8 @@ def _check_inode(key: bytes, data: bytes) -> InodeRow:
 
 
 def _check_dirent(key: bytes, data: bytes) -> DirentRow:
-    name = key[_NUMBER_BYTES:]
-    if not 1 <= len(name) <= 255 or b"/" in name or b"\0" in name or name in (b".", b".."):
-        raise Malformed(f"an entry of a directory cannot be called {name!r}")
+    if _NAME.fullmatch(key, _NUMBER_BYTES) is None:
+        raise Malformed(f"an entry of a directory cannot be called {key[_NUMBER_BYTES:]!r}")
     return _DIRENT.decode(data)
 
 

@@ -210,6 +210,7 @@ async def open_engine(
         async with trio.open_nursery() as nursery:
             look = partial(_look_at_head, saving, access)
             nursery.start_soon(watch_settings, local.settings, look)
+            nursery.start_soon(local.tree.load_ahead)
             nursery.start_soon(_pull, saving, access)
             if reason is None:
                 for task in (saving.pusher.run, saving.ahead.run, saving.checkpointer.run):

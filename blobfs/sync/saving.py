@@ -90,9 +90,10 @@ def put_together(
     stager = Stager(bucket.store, env, reading.budget, places)
 
     async def prepare() -> None:
-        """Make sure that the bucket is a volume, and still has what an earlier run uploaded."""
+        """Make sure that the bucket is a volume, and know what of its content it has already."""
         await access.prepare()
         await uploads.prove(bucket.store)
+        await tree.note_loaded_chunks()
 
     ahead = Ahead(unsaved, tree, contents, stager, settling, prepare)
     log = Log(bucket.store, env, local.identity.client, local.settings.note)

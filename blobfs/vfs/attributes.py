@@ -77,7 +77,7 @@ class Absent:
     valid_s: float
 
 
-class Dirent(msgspec.Struct, frozen=True):
+class Dirent(msgspec.Struct, frozen=True, gc=False):
     """One entry on its way to a reader of a directory."""
 
     name: bytes

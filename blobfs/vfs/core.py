@@ -38,7 +38,7 @@ from blobfs.vfs.handles import Handles, OpenedFile, OpenedFolder
 from blobfs.vfs.kernel_view import KernelView
 from blobfs.vfs.usage import Usage
 from blobfs.volume.namespace import Namespace
-from blobfs.volume.namespace_folder import Listed
+from blobfs.volume.namespace_folder import FOR_EVER_S, Listed
 
 MOST_VALID_S = 30.0
 """How long a kernel may believe a name or its attributes without asking us."""
@@ -432,6 +432,8 @@ class Vfs:
         return attributes_of(node, self._kernel.node(node.inode), atime_ns, valid_s)
 
     def _valid_s(self, until_s: float) -> float:
+        if until_s == FOR_EVER_S:
+            return MOST_VALID_S
         return min(MOST_VALID_S, max(0.0, until_s - self._env.monotonic_s()))
 
 

@@ -6,46 +6,42 @@ count too. An inode without a name goes when nothing holds its node any more.
 Concurrency: nothing here awaits.
 """
 
-from dataclasses import dataclass
-
 from blobfs.model.nodes import NativeNode
 from blobfs.types import ROOT_INODE, NodeNo
 
 ROOT_NODE = NodeNo(ROOT_INODE)
 
 
-@dataclass(slots=True)
-class _Held:
-    count: int
-    native: NativeNode | None
-    """Kept alive here: its number leads back to it only while somebody holds it."""
-
-
 class Lookups:
-    """The nodes that are held, besides the root, which always is."""
+    """The nodes that are held, besides the root, which always is.
+
+    A kernel may hold a million, so a file of the volume takes no more than a number here.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[NodeNo, _Held] = {}
+        self._counts: dict[NodeNo, int] = {}
+        self._natives: dict[NodeNo, NativeNode] = {}
+        """Kept alive here: their numbers lead back to them only while somebody holds them."""
 
     def __contains__(self, node: object) -> bool:
-        return node == ROOT_NODE or node in self._held
+        return node == ROOT_NODE or node in self._counts
 
     def count(self, node: NodeNo, native: NativeNode | None) -> None:
         """Note that `node` is held once more; `native` is what stands behind it."""
-        held = self._held.get(node)
-        if held is None:
-            self._held[node] = _Held(1, native)
-            return
-        held.count += 1
-        held.native = native
+        self._counts[node] = self._counts.get(node, 0) + 1
+        if native is not None:
+            self._natives[node] = native
+        elif self._natives:
+            self._natives.pop(node, None)
 
     def forget(self, node: NodeNo, count: int) -> bool:
         """Take back `count` holds; return whether that was the last one."""
-        held = self._held.get(node)
+        held = self._counts.get(node)
         if held is None:
             return False
-        held.count -= count
-        if held.count > 0:
+        if held > count:
+            self._counts[node] = held - count
             return False
-        del self._held[node]
+        del self._counts[node]
+        self._natives.pop(node, None)
         return True

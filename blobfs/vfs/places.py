@@ -7,32 +7,35 @@ file. It asks anew for a name after 30 s at the latest, so the latest names are 
 Concurrency: nothing here awaits.
 """
 
-from collections import OrderedDict
-
 from blobfs.model.changes import DirentKey
 from blobfs.types import InodeNo
 
-MOST_REMEMBERED = 20_000
-"""About 5 MiB."""
+LEAST_REMEMBERED = 10_000
+"""Up to twice as many are: about 5 MiB."""
 
 
 class Places:
-    """The name of each file by which it was found last."""
+    """The name of each file by which it was found last.
+
+    In two generations, since to keep all in the order of their finding would be a tenth of what
+    a listing costs: when there are enough younger ones, the older ones go.
+    """
 
     def __init__(self) -> None:
-        self._places: OrderedDict[InodeNo, DirentKey] = OrderedDict()
+        self._younger: dict[InodeNo, DirentKey] = {}
+        self._older: dict[InodeNo, DirentKey] = {}
 
     def note(self, inode: InodeNo, place: DirentKey) -> None:
         """Note that a file was found by a name."""
-        self._places[inode] = place
-        self._places.move_to_end(inode)
-        if len(self._places) > MOST_REMEMBERED:
-            self._places.popitem(last=False)
+        self._younger[inode] = place
+        if len(self._younger) >= LEAST_REMEMBERED:
+            self._younger, self._older = {}, self._younger
 
     def get(self, inode: InodeNo) -> DirentKey | None:
         """Return by which name a file was found last, right or wrong by now; None: long ago."""
-        return self._places.get(inode)
+        return self._younger.get(inode) or self._older.get(inode)
 
     def forget(self, inode: InodeNo) -> None:
         """Drop what is known of a file that the kernel forgot."""
-        self._places.pop(inode, None)
+        self._younger.pop(inode, None)
+        self._older.pop(inode, None)

@@ -12,7 +12,7 @@ Concurrency: one reader at a time; others may change the directory between its c
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Protocol
@@ -25,17 +25,21 @@ from blobfs.types import InodeNo
 from blobfs.volume.namespace_layers import Layers
 from blobfs.volume.runs import FolderView
 from blobfs.volume.tree_blocks import NotLoaded
+from blobfs.volume.unsaved import Moving
 
 FIRST_NATIVE_COOKIE = 1 << 40
 
 FOR_EVER_S = float("inf")
 NEVER_S = float("-inf")
 
+LISTED_TOGETHER = 200
+"""Names that are looked up at once: as many as fill an answer to a kernel, if they are short."""
+
 LOADED_TOGETHER = 256
 """Names whose inodes are loaded at once, where any of them is missing."""
 
 
-class Listed(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True, gc=False):
     """One entry on its way to a reader of a directory."""
 
     name: bytes
@@ -50,6 +54,10 @@ class Finder(Protocol):
     """What a reader asks of `volume.namespace_names`."""
 
     def node_of_name(self, parent: InodeNo, name: bytes) -> Node | None: ...
+
+    def nodes_of_names(
+        self, parent: InodeNo, names: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, Node | None]]: ...
 
     def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node: ...
 
@@ -86,6 +94,7 @@ class FolderReader:
 
         Raises:
             NotLoaded: load it and ask again, as for what `Namespace` returns.
+            Moving: wait until it is over, and ask again.
             BlobfsError: the native listing could not be completed. Never a short directory.
         """
         if not cookie:
@@ -97,7 +106,7 @@ class FolderReader:
             except NotLoaded as missing:
                 raise self._missing_behind(cookie, missing) from None
             if first is not None:
-                return chain((first,), _as_far_as_loaded(entries))
+                return chain((first,), _as_far_as_known(entries))
             cookie = part[1]
         return None
 
@@ -138,13 +147,14 @@ class FolderReader:
         self._has_more = bool(more)
 
     def _volume_entries(self, start: int, stop: int) -> Iterator[Listed]:
-        for position in range(start, stop):
-            name = self._shown[position]
-            node = self._finder.node_of_name(self.inode, name)
-            if node is None:
-                self._gone.add(name)
-            else:
-                yield Listed(name, node, position + 1, self._believed_until_s(name))
+        for first in range(start, stop, LISTED_TOGETHER):
+            names = self._shown[first : min(stop, first + LISTED_TOGETHER)]
+            found = self._finder.nodes_of_names(self.inode, names)
+            for cookie, (name, node) in enumerate(found, first + 1):
+                if node is None:
+                    self._gone.add(name)
+                else:
+                    yield Listed(name, node, cookie, self._believed_until_s(name))
 
     async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
         view = self._view
@@ -186,7 +196,9 @@ class FolderReader:
 
     def _believed_until_s(self, name: bytes) -> float:
         """Return until when a name of the volume may be believed: not where objects tell, too."""
-        dirent = self._layers.dirent(self.inode, name) if self._prefix_shows else None
+        if not self._prefix_shows:
+            return FOR_EVER_S
+        dirent = self._layers.dirent(self.inode, name)
         return NEVER_S if dirent is not None and dirent.shadows else FOR_EVER_S
 
     def _was_shown(self, name: bytes) -> bool:
@@ -195,9 +207,9 @@ class FolderReader:
         return is_known and name not in self._gone
 
 
-def _as_far_as_loaded(entries: Iterator[Listed]) -> Iterator[Listed]:
-    """Yield entries up to the first that has to be loaded: whoever reads on is told of it."""
-    with suppress(NotLoaded):
+def _as_far_as_known(entries: Iterator[Listed]) -> Iterator[Listed]:
+    """Yield entries up to the first that has to be waited for: whoever reads on is told of it."""
+    with suppress(NotLoaded, Moving):
         yield from entries
 
 

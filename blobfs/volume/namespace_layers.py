@@ -24,8 +24,8 @@ from blobfs.volume.tree_base import Key
 from blobfs.volume.tree_blocks import Block, NotLoaded
 from blobfs.volume.tree_rows import number_key
 
-DIRENTS_AT_ONCE = 1024
-"""Dirents read from the tree in one transaction: about a millisecond."""
+NAMES_AT_ONCE = 1024
+"""Names read from the tree in one transaction: about half a millisecond."""
 
 
 class UnsavedRows(Protocol):
@@ -45,6 +45,9 @@ class UnsavedRows(Protocol):
 
     def require_still(self, inode: InodeNo) -> None: ...
 
+    def covers(self, inode: InodeNo) -> bool:
+        """Whether the tree alone does not say what an inode is."""
+
 
 class ReplayedRows(Protocol):
     """What the namespace needs of `volume.tree`."""
@@ -57,6 +60,14 @@ class ReplayedRows(Protocol):
         self, parent: InodeNo, after: bytes, at_most: int
     ) -> Sequence[tuple[bytes, DirentRow]]:
         """Return dirents behind the name `after` (b"": from the first), in order of names."""
+
+    def names(self, parent: InodeNo, after: bytes, at_most: int) -> Sequence[bytes]:
+        """Return the names alone, likewise."""
+
+    def found(
+        self, parent: InodeNo, names: Iterable[bytes]
+    ) -> Sequence[tuple[bytes, DirentRow, InodeRow]]:
+        """Return what names lead to, in their order, as far as that is here."""
 
     def has_dirents(self, parent: InodeNo) -> bool: ...
 
@@ -99,6 +110,21 @@ class Layers:
             return None
         return LocalDirent(committed.inode, committed.kind, committed.shadows)
 
+    def committed(
+        self, parent: InodeNo, names: Iterable[bytes]
+    ) -> dict[bytes, tuple[InodeNo, LocalInode]]:
+        """Return what names lead to of which nothing is unsaved, as far as that is here.
+
+        Of others, and of those that lead nowhere, `dirent` and `inode` tell one by one.
+        """
+        unsaved = self._unsaved.dirents(parent)
+        found = self._tree.found(parent, (name for name in names if name not in unsaved))
+        return {
+            name: (dirent.inode, as_local(row))
+            for name, dirent, row in found
+            if not self._unsaved.covers(dirent.inode)
+        }
+
     def has_rows(self, parent: InodeNo) -> bool:
         """Whether the volume may say anything of names in a directory."""
         return bool(self._unsaved.dirents(parent)) or self._tree.has_dirents(parent)
@@ -119,7 +145,7 @@ class Layers:
             if isinstance(row, LocalDirent) and row.kind is Kind.FOLDER
         ]
         after = b""
-        while rows := self._tree.dirents(parent, after, DIRENTS_AT_ONCE):
+        while rows := self._tree.dirents(parent, after, NAMES_AT_ONCE):
             committed = (row for name, row in rows if name not in unsaved)
             found += [row.inode for row in committed if row.kind is Kind.FOLDER]
             after = rows[-1][0]
@@ -166,22 +192,21 @@ class Layers:
         `unsaved` is what `unsaved_names` said at the begin of a listing: names that were there
         then are among those returned, whatever was committed since.
         """
-        committed = self._tree.dirents(parent, after, DIRENTS_AT_ONCE)
+        committed = self._tree.names(parent, after, NAMES_AT_ONCE)
         start = bisect_right(unsaved, after)
         stop = len(unsaved)
-        if len(committed) == DIRENTS_AT_ONCE:
-            stop = bisect_right(unsaved, committed[-1][0])
-        return _union((name for name, _ in committed), unsaved[start:stop])
+        if len(committed) == NAMES_AT_ONCE:
+            stop = bisect_right(unsaved, committed[-1])
+        return _union(committed, unsaved[start:stop])
 
     def _committed_names(self, parent: InodeNo) -> Iterator[bytes]:
         after = b""
-        while rows := self._tree.dirents(parent, after, DIRENTS_AT_ONCE):
-            for name, _ in rows:
-                yield name
-            after = rows[-1][0]
+        while names := self._tree.names(parent, after, NAMES_AT_ONCE):
+            yield from names
+            after = names[-1]
 
 
-def _union(committed: Iterable[bytes], unsaved: Sequence[bytes]) -> list[bytes]:
+def _union(committed: Sequence[bytes], unsaved: Sequence[bytes]) -> list[bytes]:
     """Return both, sorted, each name once; `committed` is sorted."""
     if not unsaved:
         return list(committed)

@@ -7,7 +7,7 @@ Concurrency: what is found holds until the next await. So changes are made in tw
 waits for what native objects say of a name, then `place` sums it up with the rows of the moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -132,6 +132,15 @@ class Names:
                 hint="run `blobfs check`",
             )
         return Node(dirent.inode, row)
+
+    def nodes_of_names(
+        self, parent: InodeNo, names: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, Node | None]]:
+        """Yield what rows say of each name: as `node_of_name`, at far less cost for many."""
+        known = self._layers.committed(parent, names)
+        for name in names:
+            found = known.get(name)
+            yield name, self.node_of_name(parent, name) if found is None else Node(*found)
 
     def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node:
         """Return the node of an entry of the native directory `prefix`."""

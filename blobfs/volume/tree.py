@@ -24,7 +24,7 @@ from blobfs.database import Database, Reader, Sync, Writer, open_database, open_
 from blobfs.errors import Damaged, NotFound, Unsupported
 from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import Counters, Entry
-from blobfs.formats.rows import Extent
+from blobfs.formats.rows import DirentRow, Extent, InodeRow
 from blobfs.formats.tables import (
     Table,
 )
@@ -48,15 +48,17 @@ from blobfs.volume.tree_changes import changed_bytes
 from blobfs.volume.tree_compare import first_difference
 from blobfs.volume.tree_loading import FetchChunks, Loader
 from blobfs.volume.tree_moments import DraftMoment, RowsMoment, names_of
+from blobfs.volume.tree_places import is_any_unnoted, note_extents, note_some
 from blobfs.volume.tree_reading import TreeReading
 from blobfs.volume.tree_replay import draft_of, rehearse, replay
 from blobfs.volume.tree_rows import (
     FORMAT,
     TABLES,
     LogState,
-    Place,
+    dirent_key,
     encode,
     first_state,
+    number_key,
 )
 from blobfs.volume.tree_snapshot import TreeSnapshot, Written, base_of, take_up
 
@@ -137,6 +139,21 @@ class Tree(TreeReading):
             BlobfsError: the store failed us.
         """
         await self._load(missing.blocks)
+
+    def found(
+        self, parent: InodeNo, names: Iterable[bytes]
+    ) -> list[tuple[bytes, DirentRow, InodeRow]]:
+        """Return what names lead to, as far as that is here; `load_ahead` goes by it."""
+        found = super().found(parent, names)
+        if found:
+            name, dirent, _ = found[-1]
+            self._loader.note_reached(Table.DIRENTS, dirent_key(parent, name))
+            self._loader.note_reached(Table.INODES, number_key(dirent.inode))
+        return found
+
+    async def load_ahead(self) -> None:
+        """Load for ever what those who walk through the tree will come to next."""
+        await self._loader.load_ahead()
 
     async def load_keys(self, keys: Iterable[Key]) -> None:
         """Load what holds these keys, side by side. Raises: as `load`."""
@@ -285,9 +302,18 @@ class Tree(TreeReading):
         with self._database.read() as reader:
             return await trio.to_thread.run_sync(names_of, reader, inodes)
 
+    # -- chunks ----------------------------------------------------------------------
+
     async def note_chunks(self, extents: Iterable[Extent]) -> None:
         """Remember where chunks lie that no entry spells out: those of long extent lists."""
-        await self._database.write(partial(_note_chunks, extents=tuple(extents)))
+        await self._database.write(partial(note_extents, extents=tuple(extents)))
+
+    async def note_loaded_chunks(self) -> None:
+        """Let `chunk` know all files that are loaded, also from a checkpoint."""
+        with self._database.read() as reader:
+            is_wanted = is_any_unnoted(reader)
+        while is_wanted:
+            is_wanted = await self._database.write(note_some)
 
 
 def open_tree(
@@ -363,10 +389,3 @@ def _require_stamp(reader: Reader, volume_id: bytes) -> None:
     expected = FORMAT, volume_id
     if found != expected:
         raise Damaged(f"the tree is another one. {expected=} {found=}")
-
-
-def _note_chunks(writer: Writer, extents: Sequence[Extent]) -> None:
-    for extent in extents:
-        if not extent.is_hole:
-            place = Place(extent.length_bytes, extent.pack, extent.offset, extent.stored_bytes)
-            writer.put("chunks", extent.chunk, encode(place))

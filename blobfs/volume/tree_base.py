@@ -28,6 +28,7 @@ from blobfs.types import ClientId, InodeNo
 from blobfs.volume.tree_blocks import NAMES, Block, begin_blocks
 from blobfs.volume.tree_kept import known_kept, note_loaded
 from blobfs.volume.tree_loading import Fetched, take_in
+from blobfs.volume.tree_places import UNNOTED, note_rows
 from blobfs.volume.tree_rows import (
     LogState,
     decode_client,
@@ -114,6 +115,8 @@ def begin(writer: Writer, prepared: Prepared) -> None:
         writer.put_absent(NAMES[root.table], root.rows)
         if root.table is Table.HIDDEN:
             note_loaded(writer, root.rows)
+        if root.table is Table.INODES:
+            note_rows(writer, root.rows)
     take_in(writer, prepared.fetched)
     if checkpoint.kept is None:
         state = replace(_state_of(checkpoint), kept=known_kept(writer))
@@ -140,7 +143,7 @@ def doubt(writer: Writer, name: str) -> None:
 
 def _begin_anew(writer: Writer, roots: Iterable[Block], state: LogState) -> None:
     begin_blocks(writer, roots)
-    for table in ("chunks", "changed", "kept"):
+    for table in ("chunks", UNNOTED, "changed", "kept"):
         writer.clear(table)
     writer.put("state", b"log", encode(state))
 

@@ -73,6 +73,8 @@ class Rows(Protocol):
         self, table: str, start: bytes = b"", stop: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]: ...
 
+    def keys(self, table: str, start: bytes, stop: bytes) -> Iterator[bytes]: ...
+
 
 class LazyRows:
     """The rows of a tree of which some blocks are not loaded.
@@ -104,13 +106,25 @@ class LazyRows:
         Raises:
             NotLoaded: the next one may lie in a block that is not here.
         """
-        number = NUMBERS.get(table)
-        block = None if number is None else next(unloaded(self._reader, number, start, stop), None)
+        block = self._first_unloaded(table, start, stop)
         if block is None:
             yield from self._reader.range(table, start, stop)
             return
         yield from self._reader.range(table, start, max(start, block.ref.first))
         raise NotLoaded((block,))
+
+    def keys(self, table: str, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Yield the keys of rows as `range` does. Raises: likewise."""
+        block = self._first_unloaded(table, start, stop)
+        if block is None:
+            yield from self._reader.keys(table, start, stop)
+            return
+        yield from self._reader.keys(table, start, max(start, block.ref.first))
+        raise NotLoaded((block,))
+
+    def _first_unloaded(self, table: str, start: bytes, stop: bytes | None) -> Block | None:
+        number = NUMBERS.get(table)
+        return None if number is None else next(unloaded(self._reader, number, start, stop), None)
 
 
 def rows_of(reader: Reader) -> Rows:

@@ -1,12 +1,14 @@
 """Bring blocks of a checkpoint into the local tree when somebody needs them.
 
 Who walks through a table in the order of its keys gets a window of the blocks behind the one that
-is asked for, which doubles as long as it goes on; any other asks for one block alone.
+is asked for, which doubles as long as it goes on; any other asks for one block alone. Once a walk
+has come to its last window, the next one is loaded beside it.
 
 Concurrency: a block is fetched once, however many wait for it. Who waited for another's fetch
-looks again: if that failed or was cancelled, it makes its own.
+looks again: if that failed or was cancelled, it makes its own. One task loads ahead.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
@@ -14,10 +16,10 @@ from itertools import groupby, islice
 import trio
 
 from blobfs.database import Database, Writer
-from blobfs.errors import Damaged
+from blobfs.errors import BlobfsError, Damaged
 from blobfs.formats.checkpoint_blocks import BlockRef, Leaf, decode_refs, decode_rows
 from blobfs.formats.chunk import Buffer
-from blobfs.formats.rows import Extent, ExtentList, Extents, InodeRow
+from blobfs.formats.rows import Extent
 from blobfs.formats.tables import Row, Table
 from blobfs.types import MIB
 from blobfs.volume.tree_blocks import (
@@ -29,10 +31,12 @@ from blobfs.volume.tree_blocks import (
     unloaded,
 )
 from blobfs.volume.tree_kept import note_loaded
-from blobfs.volume.tree_rows import Place, encode
+from blobfs.volume.tree_places import note_later
 
 FetchChunks = Callable[[Sequence[Extent]], Awaitable[Sequence[Buffer]]]
 """Returns the plain bytes of chunks, verified; neighbours come by one request."""
+
+log = logging.getLogger("blobfs.tree")
 
 MOST_AT_ONCE_BYTES = 4 * MIB
 """Of plain blocks: what is fetched and taken in together, and the widest window. Their rows take
@@ -47,6 +51,9 @@ class Loader:
         self._fetch = fetch
         self._under_way: dict[bytes, trio.Event] = {}
         self._windows: dict[Table, _Window] = {}
+        self._reached: set[Table] = set()
+        """Tables of which a walk has come to the last window."""
+        self._news = trio.Event()
 
     async def load(self, blocks: Iterable[Block]) -> None:
         """Return when these blocks were loaded, or somebody's attempt to load them ended.
@@ -67,6 +74,24 @@ class Loader:
             await self._load(part)
         for other in others:
             await other.wait()
+
+    def note_reached(self, table: Table, key: bytes) -> None:
+        """Note that somebody who walks through a table has come to `key`."""
+        window = self._windows.get(table)
+        if window is not None and window.is_last_at(key):
+            self._reached.add(table)
+            self._news.set()
+
+    async def load_ahead(self) -> None:
+        """Load for ever what walks will come to next. What fails is left to who asks for it."""
+        while True:
+            await self._news.wait()
+            self._news, reached, self._reached = trio.Event(), self._reached, set()
+            for table in sorted(reached):
+                try:
+                    await self._load_next(table)
+                except BlobfsError as error:
+                    log.debug("loading ahead failed. table=%s (%s)", NAMES[table], error)
 
     async def fetch(self, blocks: Sequence[Block]) -> "list[Fetched]":
         """Return what blocks hold, verified, and take nothing in. Raises: as `load`."""
@@ -109,8 +134,18 @@ class Loader:
         return wanted
 
     def _behind(self, block: Block) -> Iterator[Block]:
+        return self._unloaded(block.table, block.ref.last + b"\0")
+
+    def _unloaded(self, table: Table, start: bytes) -> Iterator[Block]:
         with self._database.read() as reader:
-            yield from unloaded(reader, block.table, block.ref.last + b"\0")
+            yield from unloaded(reader, table, start)
+
+    async def _load_next(self, table: Table) -> None:
+        """Load the window behind the last one of a table, unless nobody walks there any more."""
+        window = self._windows[table]
+        if (start := window.stop) is not None:
+            for part in _parts(list(window.next(self._unloaded(table, start)))):
+                await self._load(part)
 
     async def _load(self, blocks: Sequence[Block]) -> None:
         blocks = [block for block in blocks if block.key not in self._under_way]
@@ -129,17 +164,14 @@ class Loader:
 
 
 class Fetched:
-    """A block that has arrived: its rows and the places of their chunks, or refs."""
+    """A block that has arrived: its rows, or refs."""
 
     def __init__(self, block: Block, content: Leaf | tuple[BlockRef, ...]) -> None:
         self.block = block
         self.refs: tuple[BlockRef, ...] = ()
         self.rows: list[Row] = []
-        self.places: list[Row] = []
         if isinstance(content, Leaf):
             self.rows = content.rows
-            if block.table is Table.INODES:
-                self.places = sorted(_places(content.values))
         else:
             self.refs = content
 
@@ -150,7 +182,7 @@ def take_in(writer: Writer, fetched: Iterable[Fetched]) -> None:
         if each.refs:
             take_refs(writer, each.block, each.refs)
         elif take_rows(writer, each.block, each.rows):
-            writer.put_absent("chunks", each.places)
+            note_later(writer, each.block)
             if each.block.table is Table.HIDDEN:
                 note_loaded(writer, each.rows)
 
@@ -159,20 +191,37 @@ class _Window:
     """How far to look ahead in one table."""
 
     def __init__(self) -> None:
-        self._expected: bytes | None = None
+        self.stop: bytes | None = None
+        """Where a walk is expected to go on; None: nowhere."""
+        self._last: bytes | None = None
+        """Where the last window of a walk begins, None when none does."""
         self._size_bytes = 0
+
+    def is_last_at(self, key: bytes) -> bool:
+        """Whether a walk that has come to `key` goes on at `stop` next."""
+        return self._last is not None and self.stop is not None and self._last <= key < self.stop
 
     def ahead(self, asked: Sequence[Block], behind: Iterator[Block]) -> Iterator[Block]:
         """Yield the blocks to fetch together with those `asked`; `behind` are those behind them."""
-        is_walk = asked[0].ref.first == self._expected
+        first = asked[0].ref.first
+        is_walk = first == self.stop
         length = sum(block.ref.chunk.length_bytes for block in asked)
         size = min(MOST_AT_ONCE_BYTES, 2 * max(length, self._size_bytes)) if is_walk else length
-        self._size_bytes, self._expected = size, None
-        left = size - length
+        self._size_bytes, self._last = size, first if is_walk else None
+        return self._take(size - length, behind)
+
+    def next(self, behind: Iterator[Block]) -> Iterator[Block]:
+        """Yield the blocks of the window that follows; `behind` are those from `stop` on."""
+        self._last = self.stop
+        self._size_bytes = min(MOST_AT_ONCE_BYTES, 2 * self._size_bytes)
+        return self._take(self._size_bytes, behind)
+
+    def _take(self, left: int, behind: Iterator[Block]) -> Iterator[Block]:
+        self.stop = None
         for block in behind:
             left -= block.ref.chunk.length_bytes
             if left < 0:
-                self._expected = block.ref.first
+                self.stop = block.ref.first
                 return
             yield block
 
@@ -213,22 +262,6 @@ def _decode_one(block: Block, data: Buffer) -> Fetched:
     if block.ref.level:
         return Fetched(block, decode_refs(data, ref=block.ref, key=key))
     return Fetched(block, decode_rows(data, table=block.table, ref=block.ref, key=key))
-
-
-def _places(rows: Iterable[InodeRow]) -> Iterator[Row]:
-    """Yield where the chunks lie that rows spell out."""
-    for row in rows:
-        for extent in _extents(row):
-            if not extent.is_hole:
-                place = Place(extent.length_bytes, extent.pack, extent.offset, extent.stored_bytes)
-                yield extent.chunk, encode(place)
-
-
-def _extents(row: InodeRow) -> Sequence[Extent]:
-    content = row.content
-    if isinstance(content, Extents):
-        return content.extents
-    return [part.chunk for part in content.parts] if isinstance(content, ExtentList) else ()
 
 
 def _words(blocks: Sequence[Block]) -> str:

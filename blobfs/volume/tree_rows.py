@@ -18,6 +18,7 @@ Tables:
     changed     seq                         -> the keys of the rows that this entry changed
     unloaded    table, first key            -> BlockRef: see `tree_blocks`
     loaded      table, first key            -> BlockRef
+    unnoted     table, first key            -> BlockRef: see `tree_places`
 
 Inode numbers and seqs in keys are 8 bytes, big-endian, so that rows sort as their numbers do.
 A range has the last of its numbers as key: the first key from a number on is the only range that
@@ -38,7 +39,7 @@ from blobfs.types import ROOT_INODE, InodeNo, PackName, Seq
 
 TABLES = (
     *("inodes", "dirents", "chunks", "packs", "clients", "ranges", "hidden", "state"),
-    *("kept", "changed", "unloaded", "loaded"),
+    *("kept", "changed", "unloaded", "loaded", "unnoted"),
 )
 
 FORMAT = b"2"

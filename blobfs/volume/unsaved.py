@@ -299,6 +299,10 @@ class Unsaved(UnsavedReading):
         if self._moved is not None and inode in self._moving:
             raise Moving(self._moved)
 
+    def covers(self, inode: InodeNo) -> bool:
+        """Return whether the tree alone does not say what an inode is."""
+        return inode in self._rows.inodes or inode in self._moving
+
     def _drop_dropped(self) -> None:
         dropped, self._dropped = self._dropped, []
         if dropped:

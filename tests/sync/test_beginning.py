@@ -22,6 +22,7 @@ from blobfs.stores.layers import Ask
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.checkpoint import CheckpointWriter
 from blobfs.sync.checkpoint_making import CheckpointSizes
+from blobfs.sync.slots import list_all
 from blobfs.types import ROOT_INODE, ClientId, Seq
 from blobfs.volume.checkpoint_finding import fetch_checkpoint
 from blobfs.volume.head_change import change_head, find_head
@@ -89,6 +90,11 @@ async def see(store: Store, folder: Path) -> dict[str, bytes | None]:
         return await shown(place)
 
 
+async def stored_bytes(store: Store) -> int:
+    """Return how much lies in the store."""
+    return sum([found.size_bytes async for found in list_all(store, "")])
+
+
 @pytest.fixture
 def bucket() -> MemoryStore:
     return MemoryStore()
@@ -123,6 +129,23 @@ class TestANewMachine:
             found = await patiently(place, lambda: place.find("d3/f1"))
             assert found is not None
             assert store.calls.total() - before <= 4
+
+    async def test_it_does_not_send_again_what_it_has_seen(
+        self, tmp_path: Path, bucket: MemoryStore
+    ) -> None:
+        """A copy of a file that another machine has written would cost its size once more."""
+        data = random.Random(3).randbytes(5000)
+        async with opened_place(bucket, tmp_path / "one") as place:
+            await place.write("here", data)
+            await place.save()
+            await checkpoint(bucket, place, cut=True)
+        before = await stored_bytes(bucket)
+        async with opened_place(bucket, tmp_path / "two") as place:
+            assert (await shown(place))["here"] == data
+            await write(place, "copy", data)
+            await place.save()
+            assert (await shown(place))["copy"] == data
+        assert await stored_bytes(bucket) - before < len(data)
 
     async def test_a_directory_is_loaded_together(
         self, tmp_path: Path, bucket: MemoryStore

@@ -10,8 +10,9 @@ from blobfs.errors import Unreachable
 from blobfs.formats.rows import Kind
 from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.types import ROOT_INODE
-from blobfs.volume import namespace_layers
+from blobfs.volume import namespace_folder, namespace_layers
 from blobfs.volume.namespace_folder import FolderReader
+from blobfs.volume.unsaved import Moving
 from tests.volume.world import ME_MYSELF, World, opened_world
 
 OBJECTS = [f"n{number:02}" for number in range(12)] + ["sub1/x", "sub2/x", "sub3/x"]
@@ -21,7 +22,8 @@ NATIVE = {b"n%02d" % number for number in range(12)} | {b"sub1", b"sub2", b"sub3
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few names are many, so that a test meets every border."""
-    monkeypatch.setattr(namespace_layers, "DIRENTS_AT_ONCE", 4)
+    monkeypatch.setattr(namespace_layers, "NAMES_AT_ONCE", 4)
+    monkeypatch.setattr(namespace_folder, "LISTED_TOGETHER", 3)
 
 
 @pytest.fixture
@@ -99,6 +101,25 @@ async def test_what_is_shown_is_what_is_there_by_then(world: World) -> None:
     assert entries is not None
     modes = {listed.name: listed.node.row.mode for listed in entries}
     assert modes[b"sub2"] == 0o700
+    reader.close()
+
+
+async def test_a_file_on_the_move_ends_a_page_and_no_more(world: World) -> None:
+    """A listing that began anew there would show the names before it twice."""
+    for number in range(6):
+        await world.make((b"c%d" % number,))
+    await world.commit()
+    node = await world.find((b"c2",))
+    reader = await world.namespace.open_folder(ROOT_INODE)
+    async with world.unsaved.held([node.inode]):
+        entries = await reader.read(0)
+        assert entries is not None
+        shown = [(listed.name, listed.next_cookie) for listed in entries]
+        assert [name for name, _ in shown] == [b"c0", b"c1"]
+        with pytest.raises(Moving):
+            await reader.read(shown[-1][1])
+    shown += await some(reader, shown[-1][1], 1000)
+    assert sorted(name for name, _ in shown) == sorted(NATIVE | {b"c%d" % n for n in range(6)})
     reader.close()
 
 

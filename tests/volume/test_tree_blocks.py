@@ -17,7 +17,7 @@ from blobfs.formats.tables import Row, Table
 from blobfs.model.chain import Landed, Position
 from blobfs.types import ROOT_INODE, InodeNo, Seq
 from blobfs.volume.tree import Tree, open_kept_tree, open_tree
-from blobfs.volume.tree_blocks import NAMES, NotLoaded
+from blobfs.volume.tree_blocks import NAMES, Block, NotLoaded
 from blobfs.volume.tree_changes import changed_keys, forget_changed
 from blobfs.volume.tree_rows import dirent_key, number_key
 from tests.volume.checkpoints import Chunks, checkpoint_of
@@ -89,6 +89,7 @@ def question(pair: Pair, chance: random.Random) -> Callable[[Tree], object]:
             lambda tree: tree.inode(number),
             lambda tree: tree.dirent(parent, name),
             lambda tree: tree.dirents(parent, after, at_most),
+            lambda tree: tree.names(parent, after, at_most),
             lambda tree: tree.has_dirents(parent),
             lambda tree: tree.pack_last_seq(pack),
             lambda tree: (tree.client(ME), tree.client(SOMEBODY), tree.granted(ME)),
@@ -236,6 +237,24 @@ class TestAsking:
             await pair.lazy.load_keys(keys)
             assert pair.lazy.missing(keys) == []
 
+    @pytest.mark.parametrize("seed", range(6))
+    async def test_names_that_are_found_together_are_right(self, tmp_path: Path, seed: int) -> None:
+        """A listing would show attributes that a file never had, or those of another."""
+        chance = random.Random(seed)
+        async with opened_pair(tmp_path, chance, entries=30) as pair:
+            names = pair.whole.names(ROOT_INODE)
+            expected = pair.whole.found(ROOT_INODE, names)
+            assert [name for name, _, _ in expected] == names
+            for name, dirent, row in expected:
+                assert dirent == pair.whole.dirent(ROOT_INODE, name)
+                assert row == pair.whole.inode(dirent.inode)
+            assert pair.lazy.found(ROOT_INODE, names) == []
+            for block in pair.lazy.missing([(Table.DIRENTS, dirent_key(ROOT_INODE, names[0]))]):
+                await pair.lazy.load(NotLoaded([block]))
+            while (found := pair.lazy.found(ROOT_INODE, names)) != expected:
+                assert set(found) < set(expected)
+                await pair.lazy.load(NotLoaded(_some_missing(pair.lazy, names, chance)))
+
 
 class TestLoading:
     async def test_a_block_is_fetched_once_for_all_who_wait(self, tmp_path: Path) -> None:
@@ -348,3 +367,13 @@ def changed_keys_of(tree: Tree, after: Seq) -> dict[Table, set[bytes]]:
 async def _within(scope: trio.CancelScope, tree: Tree) -> None:
     with scope:
         await patiently(tree, lambda: tree.inode(ROOT_INODE))
+
+
+def _some_missing(tree: Tree, names: list[bytes], chance: random.Random) -> list[Block]:
+    """Return a block that is needed to know what names in the root lead to."""
+    dirents = [(Table.DIRENTS, dirent_key(ROOT_INODE, name)) for name in names]
+    if missing := tree.missing(dirents):
+        return [chance.choice(missing)]
+    found = [tree.dirent(ROOT_INODE, name) for name in names]
+    numbers = [number_key(dirent.inode) for dirent in found if dirent is not None]
+    return [chance.choice(tree.missing((Table.INODES, number) for number in numbers))]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from blobfs.errors import Damaged
 from blobfs.formats.commit import Hide, SetContent, UnlinkNative
 from blobfs.formats.rows import Native
-from blobfs.formats.tables import HIDDEN_STEM_BYTES, HiddenRow, Table, check_row, hidden_key
+from blobfs.formats.tables import HIDDEN_STEM_BYTES, HiddenRow, Table, hidden_key, row_check
 from blobfs.types import InodeNo, Seq
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.tree_rows import decode_hidden, encode
@@ -77,6 +77,6 @@ def test_rows_of_one_folder_lie_together() -> None:
 def test_a_row_under_another_key_is_damaged() -> None:
     """A checkpoint could hide what nobody removed."""
     row = HiddenRow(KEY, VERSION, Seq(3))
-    assert check_row(Table.HIDDEN, hidden_key(KEY, VERSION), encode(row)) == row
+    assert row_check(Table.HIDDEN)(hidden_key(KEY, VERSION), encode(row)) == row
     with pytest.raises(ValueError, match="another key"):
-        check_row(Table.HIDDEN, hidden_key(KEY, VERSION), encode(replace(row, version="x")))
+        row_check(Table.HIDDEN)(hidden_key(KEY, VERSION), encode(replace(row, version="x")))
