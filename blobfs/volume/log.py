@@ -44,8 +44,9 @@ from blobfs.volume.log_entries import open_entry
 MOST_ENTRIES_AT_ONCE = 128
 """Entries of one batch: at most 32 MiB of them, and few enough to hold a transaction short."""
 
-PARALLEL_SLOTS = 16
-"""Slots asked for at once, behind one that was filled."""
+PARALLEL_SLOTS = 64
+"""Slots asked for at once at most: twice as many behind each row of filled ones, so that as many
+requests as there are entries are in vain at most."""
 
 TIP_IS_BELIEVED_NS = 3600 * 10**9
 """After this time an empty slot is taken for the tip only when `head` agrees."""
@@ -196,7 +197,7 @@ class Log:
             found += part
             if len(part) < width:
                 break
-            width = PARALLEL_SLOTS
+            width = min(PARALLEL_SLOTS, 2 * width)
         return found
 
     async def _slots(self, numbers: range) -> list[bytes]:

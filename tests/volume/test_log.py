@@ -34,7 +34,14 @@ from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.layers import Ask, Layer
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import ClientId, PackName, Seq
-from blobfs.volume.log import MOST_PUTS, TIP_IS_BELIEVED_NS, Log, Overtaken, Tail
+from blobfs.volume.log import (
+    MOST_PUTS,
+    PARALLEL_SLOTS,
+    TIP_IS_BELIEVED_NS,
+    Log,
+    Overtaken,
+    Tail,
+)
 from tests.volume.careless import Careless
 from tests.volume.story import ME, ORIGIN, PACK, SOMEBODY, chunked, new_file
 
@@ -134,7 +141,7 @@ class TestReading:
 
     async def test_slots_are_fetched_side_by_side(self, world: World) -> None:
         """A thousand entries one after the other, at 20 ms each, are a mount of 20 s (L9)."""
-        await world.fill(33)
+        await world.fill(PARALLEL_SLOTS + 1)
         under_way, most = 0, 0
 
         class Counting(Layer):
@@ -148,7 +155,7 @@ class TestReading:
                     under_way -= 1
 
         await Log(Counting(world.bucket), world.env()).newer(START)
-        assert most == 16
+        assert most == PARALLEL_SLOTS
 
     async def test_an_idle_look_is_one_request(self, world: World) -> None:
         """Looking for news every few seconds must stay cheap."""
@@ -157,6 +164,19 @@ class TestReading:
         store.calls.clear()
         await log.newer(START)
         assert store.calls == {"get": 1}
+
+    @pytest.mark.parametrize(("news", "requests"), [(1, 3), (2, 3), (3, 7)])
+    async def test_few_new_entries_cost_few_requests(
+        self, world: World, news: int, requests: int
+    ) -> None:
+        """Who works with others would pay for fifteen looks in vain with each of their commits."""
+        store, log = world.faulty()
+        await log.newer(START)
+        await world.fill(news)
+        store.calls.clear()
+        tail = await log.newer(START)
+        assert len(tail.landed) == news
+        assert store.calls["get"] <= requests + 1  # and `head`
 
     async def test_entries_behind_a_hole_do_not_count(self, world: World) -> None:
         """A put that is still on its way belongs between them."""
