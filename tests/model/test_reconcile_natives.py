@@ -5,6 +5,7 @@ Before, no row knows the object; both have made one of it, by the number that it
 
 from dataclasses import dataclass, field
 
+import pytest
 from msgspec.structs import replace
 
 from blobfs.formats.commit import Operation
@@ -244,3 +245,35 @@ def test_what_hides_a_removed_object_stays_where_nobody_contests_it() -> None:
     rebased = reconcile(before, after, mine, Setting(Seq(1), "here", 0, lambda: FRESH, look=LOOK))
     assert HIDING not in rebased.dirents
     assert GONE not in rebased.inodes.values()
+
+
+EDITED = Side(row=replace(FILE_ROW, size_bytes=6, mtime_ns=9), content=Inline(b"theirs"))
+EDITED_HERE = Side(row=replace(FILE_ROW, size_bytes=4, mtime_ns=9), content=Inline(b"ours"))
+LINKED = Side(row=replace(FILE_ROW, nlink=2), names={NAME: DIRENT, (ROOT_INODE, b"linked"): DIRENT})
+MOVED_AND_EDITED = Side(
+    row=replace(FILE_ROW, size_bytes=5, mtime_ns=9),
+    names={(ROOT_INODE, b"moved"): DIRENT},
+    content=Inline(b"moved"),
+)
+SIDES = {
+    "adopted": Side(),
+    "chmodded": chmodded(0o600),
+    "renamed": moved(b"g"),
+    "removed": REMOVED,
+    "linked": LINKED,
+    "edited": EDITED,
+    "edited here": EDITED_HERE,
+    "moved and edited": MOVED_AND_EDITED,
+    "folder renamed": renamed_folder(b"e"),
+}
+
+
+@pytest.mark.parametrize("theirs", SIDES)
+@pytest.mark.parametrize("ours", SIDES)
+def test_whatever_two_do_to_one_object(ours: str, theirs: str) -> None:
+    """One of the two could not be saved, or what it wrote would be gone."""
+    is_edited = isinstance(SIDES[ours].content, Inline)
+    tree, _ = meet(SIDES[theirs], SIDES[ours], edited=is_edited)
+    there = {row.content for row in tree.inodes.values() if row.kind is Kind.FILE}
+    written = {SIDES[side].content for side in (ours, theirs)}
+    assert {each for each in written if isinstance(each, Inline)} <= there
