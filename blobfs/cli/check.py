@@ -150,6 +150,8 @@ def _looked_at(report: "CheckReport", *, read_data: bool) -> Iterator[str]:
     packs = f"{count(report.packs, 'pack')} of {size(report.stored_bytes)}"
     files = f"{count(report.files, 'file')} of {size(report.content_bytes)}"
     yield f"  {count(report.commits, 'commit')}, {packs}, {files}"
+    if report.objects:
+        yield f"  {count(report.objects, 'object')} of other tools that files refer to"
     if report.checkpoints:
         yield f"  {count(report.checkpoints, 'checkpoint')} to begin reading from"
     if read_data:

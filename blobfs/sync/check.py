@@ -155,6 +155,7 @@ class _Check:
         """Where to compare the replayed tree with others."""
         self._log = LogCheck(store, scratch, findings, stops=self._stops, watch=self._watch)
         self._files = 0
+        self._objects = 0
 
     async def run(self, volume: Volume, env: Env) -> None:
         await self._checkpoints.find(volume.head or Head())
@@ -170,7 +171,7 @@ class _Check:
             await self._checkpoints.read(volume, scratch, self._scratch, env)
         files = FileCheck(self._store, self._scratch, self._packs, self._findings)
         await files.run()
-        self._files = files.files
+        self._files, self._objects = files.files, files.objects
         await _check_clients(self._store, self._findings)
 
     def report(self, volume: Volume, unsaved: UnsavedReport | None) -> CheckReport:
@@ -183,6 +184,7 @@ class _Check:
             packs=len(self._packs.sizes.keys() | self._packs.bad.keys()),
             stored_bytes=sum(self._packs.sizes.values()),
             files=self._files,
+            objects=self._objects,
             content_bytes=counters.content_bytes,
             read_bytes=self._packs.read_bytes,
             damages=tuple(self._findings.damages),

@@ -2,7 +2,8 @@
 
 That it comes to their sizes, and that names, inodes and counts fit together, replay has made sure.
 
-Concurrency: one file after the other; nothing else changes the tree.
+Concurrency: one file after the other, but for objects of other tools; nothing else changes the
+tree.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,18 @@ from blobfs.errors import Damaged
 from blobfs.formats.extent_list import decode_extent_list
 from blobfs.formats.keys import pack_key
 from blobfs.formats.pack import FOOTER_BYTES, PackedChunk
-from blobfs.formats.rows import Extent, ExtentList, Extents, FileContent, InodeRow, Kind, ListPart
+from blobfs.formats.rows import (
+    Extent,
+    ExtentList,
+    Extents,
+    FileContent,
+    InodeRow,
+    Kind,
+    ListPart,
+    Native,
+)
 from blobfs.stores.base import Store
+from blobfs.sync.check_natives import Bound, NativeCheck, follows
 from blobfs.sync.check_packs import Packs, place_of
 from blobfs.sync.check_report import Findings, shown_path
 from blobfs.types import ROOT_INODE, InodeNo
@@ -35,7 +46,17 @@ class FileCheck:
         self._tree = tree
         self._packs = packs
         self._findings = findings
+        self._natives = NativeCheck(store, findings)
+        self._bound: list[Bound] = []
+        """Files whose objects are still to be looked at."""
+        self._prefixes: dict[bytes, str] = {}
+        """What directories show of other tools' objects, by their paths."""
         self.files = 0
+
+    @property
+    def objects(self) -> int:
+        """How many objects of other tools files refer to."""
+        return self._natives.objects
 
     async def run(self) -> None:
         """Check all files, then name the packs that are bad with the files they affect.
@@ -43,11 +64,16 @@ class FileCheck:
         Raises:
             BlobfsError: the store failed us.
         """
+        root = self._tree.inode(ROOT_INODE)
+        self._note_prefix(b"", None if root is None else root.prefix)
         for path, row in walk(self._tree):
             await trio.lowlevel.checkpoint()
-            if row.kind is not Kind.FOLDER:
+            if row.kind is Kind.FOLDER:
+                self._note_prefix(path, row.prefix)
+            else:
                 self.files += 1
                 await self._check(path, row.content)
+        await self._look_at_objects()
         for name, bad in self._packs.bad.items():
             self._findings.damaged("pack", pack_key(name), bad.problem, bad.affected)
 
@@ -59,6 +85,23 @@ class FileCheck:
                 is_whole = self._are_there(path, (part.chunk,))
                 if not is_whole or not self._are_there(path, await self._load(path, part)):
                     return  # the file is named; once is enough
+        elif isinstance(content, Native):
+            await self._look_later(path, content)
+
+    def _note_prefix(self, path: bytes, prefix: str | None) -> None:
+        if prefix is not None:
+            self._prefixes[path] = prefix
+
+    async def _look_later(self, path: bytes, native: Native) -> None:
+        prefix = self._prefixes.get(path.rpartition(b"/")[0])
+        is_own_name = prefix is not None and follows(path, native, prefix)
+        self._bound.append(Bound(path, native, is_own_name))
+        if len(self._bound) >= PAGE:
+            await self._look_at_objects()
+
+    async def _look_at_objects(self) -> None:
+        bound, self._bound = self._bound, []
+        await self._natives.look_at(bound)
 
     async def _load(self, path: bytes, part: ListPart) -> tuple[Extent, ...]:
         """Return the extents in a part of a long list, none if it cannot be read."""

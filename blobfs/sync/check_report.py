@@ -9,11 +9,21 @@ import msgspec
 MOST_FILES_NAMED = 20
 
 Kind = Literal[
-    "volume", "log", "checkpoint", "pack", "file", "client", "local", "identity", "unsaved"
+    "volume",
+    "log",
+    "checkpoint",
+    "pack",
+    "file",
+    "native",
+    "client",
+    "local",
+    "identity",
+    "unsaved",
 ]
-"""Where the damage is. `local`, `identity` and `unsaved` are of this machine: what it keeps of the
-log, which can be made anew, who it is to the others, and what it has not saved yet, which cannot.
-All others are of the bucket."""
+"""Where the damage is. `native` is a file that needs what another tool removed or replaced.
+`local`, `identity` and `unsaved` are of this machine: what it keeps of the log, which can be made
+anew, who it is to the others, and what it has not saved yet, which cannot. All others are of the
+bucket."""
 
 _HERE = frozenset({"local", "identity", "unsaved"})
 
@@ -62,6 +72,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     """Of these packs."""
     files: int
     """Names of everything that is no directory."""
+    objects: int
+    """Of other tools, that files refer to: all were looked at."""
     content_bytes: int
     read_bytes: int
     """Of packs whose every byte was read and verified."""
