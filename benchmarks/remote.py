@@ -87,6 +87,10 @@ class Bucket:
             keys = [f"{key}/{number}" for number in range(len(pieces))]
             return seconds(lambda: list(threads.map(put, keys, pieces)))
 
+    def list_all(self, prefix: str) -> int:
+        """List all keys below a prefix, page after page; return how many there are."""
+        return sum(len(page) for page in obstore.list(self.client(self.far), prefix))
+
     def get_in_parallel(self, key: str, size_bytes: int) -> None:
         """Fetch an object by 16 ranged GETs at a time: the most that a client can hope for."""
         store = self.client(self.far)

@@ -125,6 +125,37 @@ def rename_crowd(lab: Lab) -> list[Figure]:
     ]
 
 
+@benchmark("native-rename")
+def native_rename(lab: Lab) -> list[Figure]:
+    """Rename directories that 10,000 objects of another tool make up, against listing them.
+
+    Three of them, each listed alone before; medians.
+    """
+    bucket, prefix = lab.bucket(), "native-rename"
+    for crowd in range(ROUNDS):
+        bucket.put_many((f"{prefix}/{crowd}/{n:05}" for n in range(CROWD)), b"x")
+    renames_s, listings_s = [], []
+    with _used_volume(lab, prefix) as mount, memory_peak(mount.pid) as peak:
+        before = mount.status()["seq"]
+        for crowd in range(ROUNDS):
+            listings_s.append(seconds(bucket.list_all, f"{prefix}/{crowd}/"))
+            new = mount.path / f"renamed-{crowd}"
+            renames_s.append(seconds(os.rename, mount.path / f"{crowd}", new))
+            _wait_saved(mount)
+            if sum(1 for _ in new.iterdir()) != CROWD or (mount.path / f"{crowd}").exists():
+                raise RuntimeError("objects are missing after the rename, or in two places")
+        commits = mount.status()["seq"] - before
+    renamed = timed_figure("rename of a directory of 10,000 objects", renames_s)
+    listed = timed_figure("their listing alone", listings_s)
+    return [
+        renamed,
+        listed,
+        Figure("rename of it beyond its listing", renamed.value - listed.value, "s", at_most(0.2)),
+        Figure("commits of each", commits / ROUNDS, "", at_most(1)),
+        _memory("memory meanwhile", peak.value_bytes),
+    ]
+
+
 @benchmark("change-4k")
 def change_4k(lab: Lab) -> list[Figure]:
     """Change 4 KiB inside a file of 200 MiB, and see what that uploads."""

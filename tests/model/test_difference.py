@@ -4,6 +4,7 @@ import random
 
 from blobfs.formats.commit import (
     AddLinks,
+    Detach,
     DropDirent,
     DropFolder,
     Hide,
@@ -255,6 +256,16 @@ def test_an_object_is_given_up_with_the_last_that_refers_to_it() -> None:
     )
     assert last(hidden=True) == given_up
     assert last(InodeChange(A, bound, local(size_bytes=5, mode=0o600))) != given_up
+
+
+def test_a_renamed_directory_of_objects_leaves_its_prefix() -> None:
+    """What comes below the old name would show under the new one, for everybody else (N2)."""
+    before = row(kind=Kind.FOLDER, prefix="d/", parent=ROOT_INODE, nlink=1)
+    after = local(kind=Kind.FOLDER, parent=B, nlink=1)
+    assert operations_for([InodeChange(A, before, after)], []) == (
+        MoveFolder(A, B),
+        Detach(A, "d/"),
+    )
 
 
 def test_a_marker_is_hidden_and_kept() -> None:

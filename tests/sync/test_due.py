@@ -1,12 +1,14 @@
 """What is due is found without looking through everything that is unsaved, and never too late."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from blobfs.formats.rows import Kind
+from blobfs.formats.rows import InodeRow, Kind
 from blobfs.model.changes import LocalInode
 from blobfs.model.settling import OPEN_S, SETTLE_S, Settling
 from blobfs.model.spans import SpanMap, Written
@@ -18,9 +20,10 @@ from blobfs.sync.due import (
     Clock,
     Due,
     UnsavedView,
+    choices,
     is_left_over,
 )
-from blobfs.types import MIB, InodeNo, Serial
+from blobfs.types import FIRST_NATIVE_INODE, MIB, ROOT_INODE, InodeNo, Serial
 from blobfs.volume.unsaved_rows import InodeState
 
 NUMBERS = [InodeNo(number) for number in range(10, 13)]
@@ -197,3 +200,26 @@ def test_entries_that_are_made_put_off_the_commit_of_their_directory() -> None:
         unsaved.now_s += SETTLE_S - 0.1
     unsaved.now_s += 0.1
     assert unsaved.look().now
+
+
+def test_what_others_do_not_know_of_a_renamed_directory_of_objects() -> None:
+    """It would be committed without its files (N2)."""
+    before: dict[InodeNo, InodeRow] = {}
+    unsaved = Unsaved()
+    number, other = InodeNo(FIRST_NATIVE_INODE + 1), InodeNo(100)
+    for inode in (number, other):
+        unsaved.change(inode, Kind.FOLDER)
+        state = unsaved.inodes[inode]
+        assert isinstance(state.value, LocalInode)
+        unsaved.inodes[inode] = replace(state, value=replace(state.value, parent=ROOT_INODE))
+    view = dataclasses.replace(unsaved.view, tree_inode=before.get)
+
+    def detached_in() -> list[InodeNo | None]:
+        inodes, _ = choices(view, unsaved.settling, unsaved.clock, hurry=True)
+        return [inodes[inode].detached_in for inode in (number, other)]
+
+    assert detached_in() == [ROOT_INODE, None]
+    before[number] = InodeRow(Kind.FOLDER, 0o755, 0, 0, 1, 1, 1, prefix="photos/")
+    assert detached_in() == [ROOT_INODE, None]
+    before[number] = replace(before[number], prefix=None)
+    assert detached_in() == [None, None]

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from blobfs.errors import Damaged
-from blobfs.formats.commit import Hide, SetContent, UnlinkNative
-from blobfs.formats.rows import Native
+from blobfs.formats.commit import Detach, Hide, NewInode, PutDirent, SetContent, UnlinkNative
+from blobfs.formats.rows import Kind, Native
 from blobfs.formats.tables import HIDDEN_STEM_BYTES, HiddenRow, Table, hidden_key, row_check
-from blobfs.types import InodeNo, Seq
+from blobfs.types import FIRST_NATIVE_INODE, ROOT_INODE, InodeNo, Seq
 from blobfs.volume.tree import Tree, open_tree
 from blobfs.volume.tree_rows import decode_hidden, encode
 from tests.volume.story import GRANTED, ORIGIN, ROOT, Story, new_file
@@ -51,6 +51,29 @@ async def test_what_still_shows_is_not_given_up(tree: Tree) -> None:
     await tree.replay([story.entry(ROOT, Hide(KEY, VERSION))])
     with pytest.raises(Damaged, match="still shows"):
         await tree.replay([story.entry(UnlinkNative(KEY, "5 8 abc"))])
+
+
+async def test_a_directory_leaves_the_prefix_that_it_has(tree: Tree) -> None:
+    """Objects would show in two directories, or in none (N2)."""
+    story = Story()
+    number = InodeNo(FIRST_NATIVE_INODE + 1)
+    made = NewInode(number, Kind.FOLDER, 0o755, 0, 0, 1, 1, prefix="photos/", parent=ROOT_INODE)
+    named = PutDirent(ROOT_INODE, b"photos", number, Kind.FOLDER)
+    await tree.replay([story.entry(ROOT, made, named)])
+    for prefix in ("other/", ""):
+        with pytest.raises(Damaged, match="shows other objects"):
+            await tree.replay([beside(story).entry(Detach(number, prefix))])
+    with pytest.raises(Damaged, match="shows other objects"):
+        await tree.replay([beside(story).entry(Detach(ROOT_INODE, ""))])
+    await tree.replay([story.entry(Detach(number, "photos/"))])
+    row = tree.inode(number)
+    assert row is not None
+    assert (row.prefix, row.seq) == (None, 2)
+
+
+def beside(story: Story) -> Story:
+    """Return a log that goes on as another one does, which it leaves as it is."""
+    return Story(story.previous, story.seq, dict(story.counters))
 
 
 async def test_content_may_lie_where_another_tool_put_it(tree: Tree) -> None:
