@@ -1,4 +1,4 @@
-"""A program of its own that maps files, for `vfs_kernel_contract` and `test_foreign`.
+"""A program of its own that maps files, for `vfs_kernel_contract` and `test_other_clients`.
 
 Not a thread: a page fault on a mount that the same process serves would hold the interpreter's
 lock, and wait for ever. Called with the name of a function and a path; prints what it saw.
