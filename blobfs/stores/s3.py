@@ -1,6 +1,7 @@
 """Keep objects in a bucket of S3, or of a server that speaks its protocol.
 
-obstore does what happens often: get and put. What lookups wait for, heads and short listings,
+obstore does what happens often: get and put. Large parts of objects are received straight into
+the memory that they are meant for (`s3_body`). What lookups wait for, heads and short listings,
 goes from the event loop over connections of its own (`s3_lookup`). boto3 does the rest: it
 knows all ways to log in, finds the bucket's region, lists, deletes, and carries the keys that
 obstore would change (`hot.carries`). Objects are written by one PUT each, never in parts.
@@ -22,6 +23,8 @@ from blobfs.env import Env
 from blobfs.errors import BlobfsError, UsageError
 from blobfs.stores.base import MAX_PAGE_KEYS, Fetched, Inbox, Store, StoreTraits
 from blobfs.stores.hot import NO_RETRIES, HotPath, carries, read_options, write_options
+from blobfs.stores.http import Connections
+from blobfs.stores.s3_body import Bodies, bodies_of
 from blobfs.stores.s3_client import (
     CONNECTIONS,
     DELETE_BATCH,
@@ -30,7 +33,7 @@ from blobfs.stores.s3_client import (
     connect,
     is_aws,
 )
-from blobfs.stores.s3_lookup import FEW_KEYS, Lookups, open_lookups
+from blobfs.stores.s3_lookup import FEW_KEYS, Lookups, endpoint_of
 from blobfs.stores.trust import read_certificates
 from blobfs.types import ByteRange, ListPage, ObjectInfo
 
@@ -55,6 +58,8 @@ class S3Store(Store):
     client: S3Client
     lookups: Lookups | None
     """None where listings can only go through the client."""
+    bodies: Bodies | None
+    """None where large parts of objects can only be had through obstore."""
     _threads: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(CONNECTIONS)
     )
@@ -72,8 +77,10 @@ class S3Store(Store):
     async def get_into(
         self, key: str, inbox: Inbox, *, span: ByteRange, if_match: str | None
     ) -> Fetched:
-        if span and carries(key):
-            self._check(key)
+        self._check(key)
+        if self.bodies is not None and span:
+            return await self.bodies.get_into(key, inbox, span=span, if_match=if_match)
+        if carries(key) and span:
             return await self.hot.get_into(key, inbox, span=span, if_match=if_match)
         return await self.get(key, span=span, if_match=if_match)
 
@@ -130,6 +137,8 @@ class S3Store(Store):
     async def aclose(self) -> None:
         if self.lookups is not None:
             self.lookups.connections.close()
+        if self.bodies is not None:
+            self.bodies.connections.close()
         await self._call(self.client.boto.close)
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -199,7 +208,12 @@ def store_of(client: S3Client, deadline_s: float) -> S3Store:
         parallel=PARALLEL,
         sorted_listing=is_aws(client.endpoint_url),
     )
-    return S3Store(client.url, traits, hot, client, open_lookups(client, deadline_s))
+    endpoint = endpoint_of(client, deadline_s)
+    if endpoint is None:
+        return S3Store(client.url, traits, hot, client, None, None)
+    lookups = Lookups(client, Connections(endpoint))
+    bodies = bodies_of(client, endpoint, hot.read_threads)
+    return S3Store(client.url, traits, hot, client, lookups, bodies)
 
 
 def _obstore(client: S3Client, options: "ClientConfig") -> ObstoreS3:

@@ -73,18 +73,17 @@ class Lookups:
         return self._frozen
 
 
-def open_lookups(client: S3Client, deadline_s: float) -> Lookups | None:
-    """Return the lookups of the bucket that `client` is logged in to; None behind a proxy.
+def endpoint_of(client: S3Client, deadline_s: float) -> Endpoint | None:
+    """Return where to reach the bucket that `client` is logged in to; None behind a proxy.
 
     Raises:
         UsageError: the file of trusted certificates cannot be used.
     """
     if client.has_proxy:
         return None
-    endpoint = Endpoint(
+    return Endpoint(
         client.host_url,
         tls=None if client.is_plain else tls_context(client.ca_file),
         connect_within_s=min(CONNECT_TIMEOUT_S, deadline_s),
         answer_within_s=max(deadline_s / 3, 1.0),
     )
-    return Lookups(client, Connections(endpoint))

@@ -15,13 +15,14 @@ from blobfs.stores.hot import plain_etag, to_ns
 from blobfs.stores.http import Reply
 from blobfs.stores.s3_listing import parse_listing
 from blobfs.stores.s3_sign import FrozenCredentials, signed_headers
-from blobfs.types import ListPage, ObjectInfo
+from blobfs.types import ByteRange, ListPage, ObjectInfo
 
 Method = Literal["GET", "HEAD"]
 
 _UNRESERVED = "-_.~"
 """What a signature wants left as it is, besides letters and digits."""
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
+_PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def listing_query(
@@ -47,6 +48,15 @@ def request_headers(
     if credentials is None:
         return headers | {"host": urlsplit(url).netloc}
     return headers | signed_headers(method, url, credentials, region, now_ns)
+
+
+def wanted_part(span: ByteRange, if_match: str | None) -> dict[str, str]:
+    """Return the headers that ask for `span`, of the version `if_match` alone if that is given.
+
+    They need no signature: S3 wants that of the host and of its own headers only.
+    """
+    headers = {"range": f"bytes={span.start}-{span.stop - 1}"}
+    return headers if if_match is None else headers | {"if-match": f'"{if_match}"'}
 
 
 def page_of(reply: Reply, call: Call, prefix: str) -> ListPage:
@@ -87,6 +97,25 @@ def info_of(reply: Reply, call: Call, key: str) -> ObjectInfo:
         # An access point's login page, for example: 200, but no object.
         raise error_of_fault(Fault.NOT_A_STORE, call) from None
     return ObjectInfo(key, size_bytes, plain_etag(etag), to_ns(when))
+
+
+def part_of(reply: Reply, call: Call, span: ByteRange) -> ObjectInfo:
+    """Return what the reply to a GET of `span` says of the whole object.
+
+    Raises:
+        BlobfsError: nothing, or it brings another part.
+    """
+    assert call.key is not None
+    if "etag" not in reply.headers:
+        # An access point's login page, for example: 200, but no object.
+        raise error_of_fault(Fault.NOT_A_STORE, call)
+    said = _PART.fullmatch(reply.headers.get("content-range", ""))
+    if said is None:
+        raise error_of_fault(Fault.WRONG, call)
+    first, last, size_bytes = map(int, said.groups())
+    if ByteRange(first, last + 1) != span.clamp(size_bytes):
+        raise error_of_fault(Fault.WRONG, call)
+    return info_of(Reply(200, {**reply.headers, "content-length": said[3]}, b""), call, call.key)
 
 
 def quoted(text: str, *, keep: str = "") -> str:

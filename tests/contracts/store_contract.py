@@ -338,6 +338,16 @@ class StoreContract:
             assert info == fetched.info
             assert seen == data[7 : 7 + count]
 
+    async def test_bytes_that_arrive_end_where_the_object_does(self, store: Store) -> None:
+        """Or the end of a file that is read in large steps would be an error."""
+        data = body(1000)
+        etag = await store.put("key", data)
+        for start, expected in ((900, data[900:]), (1000, b""), (5000, b"")):
+            span = ByteRange(start, start + 500)
+            fetched = await store.get_into("key", Tray(500), span=span, if_match=etag)
+            assert bytes(fetched.data) == expected
+            assert fetched.info == await store.head("key")
+
     async def test_nothing_is_handed_over_of_another_version(self, store: Store) -> None:
         """Or the first bytes read would be of one version and the last of another."""
         old = await store.put("key", body(3 * MIB))

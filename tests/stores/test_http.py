@@ -2,9 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -18,57 +16,10 @@ from blobfs.stores.answers import Call
 from blobfs.stores.http import MOST_BODY_BYTES, MOST_KEPT, Connections, Endpoint, Reply
 from blobfs.stores.trust import tls_context
 from tests.certificates import make_certificates
+from tests.stores.http_server import Server, answer, serve_tls, serving
 
 CALL = Call("list", "s3://bucket")
 PATIENCE_S = 0.05
-
-
-@dataclass
-class Server:
-    """Answers each request with the next of `answers`; "" closes the connection."""
-
-    url: str = ""
-    answers: list[bytes] = field(default_factory=list)
-    asked: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    hangs_up_after: int | None = None
-    answered: int = 0
-
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        self.connections += 1
-        async with stream:
-            while (request := await _request(stream)) and self.answers:
-                self.asked.append(request)
-                await stream.send_all(self.answers.pop(0))
-                self.answered += 1
-                if self.answered == self.hangs_up_after:
-                    return
-
-
-async def _request(stream: trio.abc.Stream) -> bytes:
-    received = b""
-    while not received.endswith(b"\r\n\r\n"):
-        try:
-            data = await stream.receive_some()
-        except trio.BrokenResourceError:
-            return b""
-        if not data:
-            return b""
-        received += data
-    return received
-
-
-Serve = Callable[[trio.SocketStream], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[int]:
-    """Serve on a free port of the loopback until the block ends."""
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
-        yield listener.socket.getsockname()[1]
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -89,11 +40,6 @@ async def connections(server: Server) -> AsyncIterator[Connections]:
 async def ask(connections: Connections, server: Server, path: str = "key") -> Reply:
     url = f"{server.url}/{path}"
     return await connections.ask("GET", url, {"host": "example"}, CALL)
-
-
-def answer(body: bytes = b"yes", *headers: str, status: str = "200 OK") -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -322,7 +268,7 @@ async def test_only_a_server_with_a_trusted_certificate_is_asked(
     inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     inside.load_cert_chain(made.server)
     server = Server(answers=[answer(b"yes")])
-    async with serving(partial(_serve_tls, server, inside)) as port:
+    async with serving(partial(serve_tls, server, inside)) as port:
         server.url = f"https://127.0.0.1:{port}"
         tls = tls_context(str(trusted.authority))
         connections = Connections(Endpoint(server.url, tls, 5, 5))
@@ -332,11 +278,3 @@ async def test_only_a_server_with_a_trusted_certificate_is_asked(
             with pytest.raises(Unreachable, match="certificate is not trusted"):
                 await ask(connections, server)
         connections.close()
-
-
-async def _serve_tls(server: Server, inside: ssl.SSLContext, stream: trio.SocketStream) -> None:
-    secured = trio.SSLStream(stream, inside, server_side=True, https_compatible=True)
-    try:
-        await server.serve(secured)
-    except trio.BrokenResourceError:
-        await trio.aclose_forcefully(stream)  # who does not trust us hangs up

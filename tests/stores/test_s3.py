@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from botocore.credentials import ReadOnlyCredentials
 
 from blobfs.env import Env
 from blobfs.errors import (
     AccessDenied,
+    Changed,
     Damaged,
     NotFound,
     OutcomeUnknown,
@@ -30,6 +33,7 @@ from tests.contracts.store_contract import (
     RARE_KEYS,
     ContainerContract,
     StoreContract,
+    Tray,
     list_all,
     put_all,
 )
@@ -229,6 +233,49 @@ async def test_what_is_no_object_is_an_error(
         await fake_store.get(key, span=ByteRange(0, 10) if reply.status == 206 else None)
 
 
+IS_PART = {"ETag": '"e"', "Content-Range": "bytes 0-9/20"}
+TEN = b"0123456789"
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "proxy"])
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(200, LOGIN_PAGE), (Damaged, Unreachable)),
+        (Reply(200, TEN, {"ETag": '"e"'}), Damaged),
+        (Reply(206, TEN, {"Content-Range": "bytes 0-9/20"}), Unreachable),
+        (Reply(206, TEN, IS_PART | {"Last-Modified": "yesterday"}), Unreachable),
+        (Reply(206, TEN, {"ETag": '"e"'}), (Damaged, Unreachable)),
+        (Reply(206, TEN, IS_PART | {"Content-Range": "bytes 0-8/20"}), Damaged),
+        (Reply(206, TEN, IS_PART | {"Content-Range": "bytes 1-10/20"}), Damaged),
+        (Reply(206, TEN, IS_PART, cut_to=5), Damaged),
+        (Reply(206, TEN[:5], IS_PART), Damaged),
+        (Reply(200, b"", hang_up=True), Unreachable),
+        (Reply(403, b""), AccessDenied),
+        (Reply(404, b""), NotFound),
+        (Reply(412, b""), Changed),
+        (Reply(500, b""), Unreachable),
+        (Reply(429, b""), Throttled),
+        (Reply(503, b"<Error><Code>SlowDown</Code></Error>"), Throttled),
+        (Reply(301, b""), UsageError),
+    ],
+)
+async def test_what_is_no_part_of_an_object_is_an_error(
+    fake: FakeS3,
+    fake_store: S3Store,
+    reply: Reply,
+    error: type[Exception] | tuple[type[Exception], ...],
+    direct: bool,
+) -> None:
+    """Or a program would read a login page, or half of a file, as its data (P6)."""
+    if not direct:
+        fake_store = replace(fake_store, bodies=None)
+    headers = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", **reply.headers}
+    fake.replies.append(Reply(reply.status, reply.body, headers, reply.cut_to, reply.hang_up))
+    with pytest.raises(error, match="store=s3://bucket key="):
+        await fake_store.get_into("key", Tray(10), span=ByteRange(0, 10), if_match=None)
+
+
 IS_OBJECT = {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 
 
@@ -366,6 +413,7 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
     calls = (
         lambda: fake_store.get("key"),
         lambda: fake_store.get("odd//key"),
+        lambda: part_of(fake_store),
         lambda: fake_store.head("key"),
         lambda: fake_store.list(),
         lambda: fake_store.list(max_keys=1),
@@ -381,16 +429,48 @@ async def test_each_call_is_one_request(fake: FakeS3, fake_store: S3Store) -> No
         assert len(fake.requests) == 1
 
 
-async def test_an_anonymous_listing_is_not_signed(fake: FakeS3, fake_store: S3Store) -> None:
+async def part_of(store: S3Store, key: str = "key") -> bytes:
+    """Return the first bytes of an object, had the way that large parts are had."""
+    fetched = await store.get_into(key, Tray(5), span=ByteRange(0, 5), if_match=None)
+    return bytes(fetched.data)
+
+
+async def test_an_anonymous_question_is_not_signed(fake: FakeS3, fake_store: S3Store) -> None:
     """Or a public bucket would be refused to those who have no account, or a wrong one."""
+    await fake_store.put("key", b"content")
+    fake.requests.clear()
     async with opened(replace(fake_store.client, credentials=None)) as anonymous:
         await anonymous.list()
         await anonymous.list(max_keys=1)
+        await part_of(anonymous)
     await fake_store.list()
-    *unsigned, signed = fake.requests
+    await part_of(fake_store)
+    *unsigned, signed, signed_too = fake.requests
     assert not any("authorization" in request.headers for request in unsigned)
-    assert len(unsigned) == 2
+    assert len(unsigned) == 3
     assert "authorization" in signed.headers
+    assert "authorization" in signed_too.headers
+
+
+@pytest.mark.parametrize("key", ["odd//key", "with space+and%", "\N{SNOWMAN}"])
+async def test_a_part_of_any_key_can_be_had(fake_store: S3Store, key: str) -> None:
+    """Or files of some names could be listed, and not read."""
+    await fake_store.put(key, b"content")
+    assert await part_of(fake_store, key) == b"conte"
+
+
+async def test_a_part_that_is_given_up_hangs_up(fake: FakeS3, fake_store: S3Store) -> None:
+    """Or reads that programs gave up would keep their threads, until nobody could read (P8)."""
+    await fake_store.put("key", b"content")
+    threads = fake_store.hot.read_threads
+    with fake.lock, trio.fail_after(5):  # it answers nobody
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(part_of, fake_store)
+            await trio.testing.wait_all_tasks_blocked()
+            assert threads.borrowed_tokens == 1
+            nursery.cancel_scope.cancel()
+        threads.total_tokens = 1
+        await trio.to_thread.run_sync(int, limiter=threads)  # it has the one thread to itself
 
 
 async def test_credentials_are_asked_for_once_a_minute(
@@ -420,9 +500,10 @@ class CountedCredentials:
 
 
 async def every_way(store: S3Store) -> None:
-    """Ask over each of the connections: obstore's two, our own, and boto3's."""
+    """Ask over each of the connections: obstore's two, our own two, and boto3's."""
     await store.put("key", b"content")
     assert bytes((await store.get("key")).data) == b"content"
+    assert await part_of(store) == b"conte"
     assert (await store.head("key")).size_bytes == 7
     for max_keys in (1, 1000):
         assert [found.key for found in (await store.list(max_keys=max_keys)).objects] == ["key"]
@@ -450,6 +531,7 @@ async def test_nobody_else_is_trusted_on_any_way(tmp_path: Path) -> None:
                 partial(store.list, max_keys=1000),
                 partial(store.head, "key"),
                 partial(store.get, "key"),
+                partial(part_of, store),
                 partial(store.put, "key", b""),
             ):
                 with pytest.raises(Unreachable, match="certificate is not trusted"):
