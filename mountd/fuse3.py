@@ -124,7 +124,8 @@ class Front(pyfuse3.Operations):
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         handle = HandleNo(fh)
-        for position, (name, attributes) in enumerate(list(self._vfs.dots(handle)), 1):
+        dots = list(self._vfs.dots(handle)) if start_id < DOTS else ()
+        for position, (name, attributes) in enumerate(dots, 1):
             # The kernel takes no inode with these two, so they are not counted as lookups.
             if position > start_id and not pyfuse3.readdir_reply(
                 token, name, self._entry(attributes), position

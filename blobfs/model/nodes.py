@@ -156,20 +156,19 @@ def as_local(row: InodeRow) -> LocalInode:
     """Return a committed row as the value that unsaved changes of it begin from."""
     content = row.content
     is_link = row.kind is Kind.SYMLINK and isinstance(content, Inline)
-    # By position, because listings ask for one of each file, and names take a third of the time.
     return LocalInode(
-        row.kind,
-        row.mode,
-        row.uid,
-        row.gid,
-        row.mtime_ns,
-        row.ctime_ns,
-        row.nlink,
-        row.size_bytes,
-        row.size_bytes,  # base_limit_bytes
-        row.xattrs,
-        row.rdev,
-        row.prefix,
-        row.parent,
-        content.data if is_link else b"",  # type: ignore[union-attr]
+        kind=row.kind,
+        mode=row.mode,
+        uid=row.uid,
+        gid=row.gid,
+        mtime_ns=row.mtime_ns,
+        ctime_ns=row.ctime_ns,
+        nlink=row.nlink,
+        size_bytes=row.size_bytes,
+        base_limit_bytes=row.size_bytes,
+        xattrs=row.xattrs,
+        rdev=row.rdev,
+        prefix=row.prefix,
+        parent=row.parent,
+        target=content.data if is_link else b"",  # type: ignore[union-attr]
     )

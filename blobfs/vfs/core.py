@@ -281,9 +281,10 @@ class Vfs:
 
     def count_lookup(self, dirent: Dirent) -> None:
         """Note that the kernel took this entry, and its inode with it."""
-        self._kernel.count(dirent.attributes.inode, dirent.node.native)
-        if dirent.node.kind is Kind.FILE:
-            self._kernel.note_found(dirent.node.inode, (dirent.parent, dirent.name))
+        node = dirent.node
+        self._kernel.count(dirent.attributes.inode, node.native)
+        if node.row.kind is Kind.FILE:
+            self._kernel.note_found(node.inode, (dirent.parent, dirent.name))
 
     def releasedir(self, handle: HandleNo) -> None:
         """Close a directory."""

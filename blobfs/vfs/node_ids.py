@@ -45,10 +45,12 @@ class NodeIds:
 
     def node(self, inode: InodeNo) -> NodeNo:
         """Return what to call an inode towards the kernel, a fresh node if need be."""
+        own = NodeNo(inode)
+        if not self._inodes:  # as a rule; each entry of a listing asks
+            return own
         node = self._nodes.get(inode)
         if node is not None:
             return node
-        own = NodeNo(inode)
         return self._fresh_node(inode) if own in self._inodes else own
 
     def known_node(self, inode: InodeNo) -> NodeNo | None:

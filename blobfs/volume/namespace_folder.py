@@ -153,8 +153,9 @@ class FolderReader:
             for cookie, (name, node) in enumerate(found, first + 1):
                 if node is None:
                     self._gone.add(name)
-                else:
-                    yield Listed(name, node, cookie, self._believed_until_s(name))
+                    continue
+                until_s = self._believed_until_s(name) if self._prefix_shows else FOR_EVER_S
+                yield Listed(name, node, cookie, until_s)
 
     async def _native_part(self, position: int) -> tuple[Iterator[Listed], int] | None:
         view = self._view
@@ -196,8 +197,6 @@ class FolderReader:
 
     def _believed_until_s(self, name: bytes) -> float:
         """Return until when a name of the volume may be believed: not where objects tell, too."""
-        if not self._prefix_shows:
-            return FOR_EVER_S
         dirent = self._layers.dirent(self.inode, name)
         return NEVER_S if dirent is not None and dirent.shadows else FOR_EVER_S
 

@@ -17,7 +17,7 @@ from blobfs.model.changes import (
     LocalInode,
     hiding,
 )
-from blobfs.model.nodes import as_local
+from blobfs.model.nodes import Node, as_local
 from blobfs.model.spans import SpanMap
 from blobfs.types import InodeNo, Serial
 from blobfs.volume.tree_base import Key
@@ -66,7 +66,7 @@ class ReplayedRows(Protocol):
 
     def found(
         self, parent: InodeNo, names: Iterable[bytes]
-    ) -> Sequence[tuple[bytes, DirentRow, InodeRow]]:
+    ) -> Sequence[tuple[bytes, InodeNo, LocalInode]]:
         """Return what names lead to, in their order, as far as that is here."""
 
     def has_dirents(self, parent: InodeNo) -> bool: ...
@@ -110,20 +110,15 @@ class Layers:
             return None
         return LocalDirent(committed.inode, committed.kind, committed.shadows)
 
-    def committed(
-        self, parent: InodeNo, names: Iterable[bytes]
-    ) -> dict[bytes, tuple[InodeNo, LocalInode]]:
+    def committed(self, parent: InodeNo, names: Iterable[bytes]) -> dict[bytes, Node]:
         """Return what names lead to of which nothing is unsaved, as far as that is here.
 
         Of others, and of those that lead nowhere, `dirent` and `inode` tell one by one.
         """
         unsaved = self._unsaved.dirents(parent)
         found = self._tree.found(parent, (name for name in names if name not in unsaved))
-        return {
-            name: (dirent.inode, as_local(row))
-            for name, dirent, row in found
-            if not self._unsaved.covers(dirent.inode)
-        }
+        covers = self._unsaved.covers
+        return {name: Node(inode, row) for name, inode, row in found if not covers(inode)}
 
     def has_rows(self, parent: InodeNo) -> bool:
         """Whether the volume may say anything of names in a directory."""

@@ -139,8 +139,7 @@ class Names:
         """Yield what rows say of each name: as `node_of_name`, at far less cost for many."""
         known = self._layers.committed(parent, names)
         for name in names:
-            found = known.get(name)
-            yield name, self.node_of_name(parent, name) if found is None else Node(*found)
+            yield name, known.get(name) or self.node_of_name(parent, name)
 
     def node_of_entry(self, parent: InodeNo, prefix: str, entry: Entry) -> Node:
         """Return the node of an entry of the native directory `prefix`."""

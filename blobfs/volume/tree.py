@@ -24,12 +24,12 @@ from blobfs.database import Database, Reader, Sync, Writer, open_database, open_
 from blobfs.errors import Damaged, NotFound, Unsupported
 from blobfs.formats.checkpoint import Checkpoint
 from blobfs.formats.commit import Counters, Entry
-from blobfs.formats.rows import DirentRow, Extent, InodeRow
+from blobfs.formats.rows import Extent
 from blobfs.formats.tables import (
     Table,
 )
 from blobfs.model.chain import Landed
-from blobfs.model.changes import DirentKey
+from blobfs.model.changes import DirentKey, LocalInode
 from blobfs.types import GIB, InodeNo, Seq
 from blobfs.volume.tree_base import (
     Key,
@@ -142,13 +142,13 @@ class Tree(TreeReading):
 
     def found(
         self, parent: InodeNo, names: Iterable[bytes]
-    ) -> list[tuple[bytes, DirentRow, InodeRow]]:
+    ) -> list[tuple[bytes, InodeNo, LocalInode]]:
         """Return what names lead to, as far as that is here; `load_ahead` goes by it."""
         found = super().found(parent, names)
         if found:
-            name, dirent, _ = found[-1]
+            name, inode, _ = found[-1]
             self._loader.note_reached(Table.DIRENTS, dirent_key(parent, name))
-            self._loader.note_reached(Table.INODES, number_key(dirent.inode))
+            self._loader.note_reached(Table.INODES, number_key(inode))
         return found
 
     async def load_ahead(self) -> None:

@@ -21,7 +21,7 @@ from blobfs.formats.checkpoint_blocks import BlockRef, Leaf, decode_refs, decode
 from blobfs.formats.chunk import Buffer
 from blobfs.formats.rows import Extent
 from blobfs.formats.tables import Row, Table
-from blobfs.types import MIB
+from blobfs.types import KIB, MIB
 from blobfs.volume.tree_blocks import (
     NAMES,
     Block,
@@ -35,6 +35,9 @@ from blobfs.volume.tree_places import note_later
 
 FetchChunks = Callable[[Sequence[Extent]], Awaitable[Sequence[Buffer]]]
 """Returns the plain bytes of chunks, verified; neighbours come by one request."""
+
+LONG_BLOCK_BYTES = 256 * KIB
+"""What takes a few milliseconds to decode; writers make blocks of a quarter of that."""
 
 log = logging.getLogger("blobfs.tree")
 
@@ -104,7 +107,7 @@ class Loader:
                 f"a part of a checkpoint is gone or damaged: {error} blocks={_words(blocks)}",
                 hint="mount the volume again: it is read from an older checkpoint, or its log",
             ) from error
-        return await trio.to_thread.run_sync(_decode, blocks, chunks)
+        return [await _decoded(block, data) for block, data in zip(blocks, chunks, strict=True)]
 
     async def fetch_wanted(
         self, roots: Iterable[Block], is_wanted: Callable[[Block], bool]
@@ -253,11 +256,16 @@ def _place(block: Block) -> tuple[bytes, int]:
     return block.ref.chunk.pack, block.ref.chunk.offset
 
 
-def _decode(blocks: Sequence[Block], chunks: Sequence[Buffer]) -> list[Fetched]:
-    return [_decode_one(block, data) for block, data in zip(blocks, chunks, strict=True)]
+async def _decoded(block: Block, data: Buffer) -> Fetched:
+    """Decode a block between requests: a thread that decodes takes the interpreter from them, for
+    a millisecond with each row that they read."""
+    if len(data) > LONG_BLOCK_BYTES:
+        return await trio.to_thread.run_sync(_decode, block, data)
+    await trio.lowlevel.checkpoint()
+    return _decode(block, data)
 
 
-def _decode_one(block: Block, data: Buffer) -> Fetched:
+def _decode(block: Block, data: Buffer) -> Fetched:
     key = _words([block])
     if block.ref.level:
         return Fetched(block, decode_refs(data, ref=block.ref, key=key))

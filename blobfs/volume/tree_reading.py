@@ -18,7 +18,7 @@ from blobfs.formats.tables import (
     hidden_stem,
 )
 from blobfs.model.chain import Position
-from blobfs.model.changes import HIDDEN_FOLDER
+from blobfs.model.changes import HIDDEN_FOLDER, LocalInode
 from blobfs.types import KIB, ChunkId, ClientId, InodeNo, PackName, Seq
 from blobfs.volume.tree_base import Key
 from blobfs.volume.tree_blocks import Block, LazyRows, Rows, covering, is_whole
@@ -32,6 +32,7 @@ from blobfs.volume.tree_rows import (
     decode_place,
     decode_range,
     decode_seq,
+    decode_shown,
     dirent_key,
     number_key,
 )
@@ -123,7 +124,7 @@ class TreeReading:
 
     def found(
         self, parent: InodeNo, names: Iterable[bytes]
-    ) -> list[tuple[bytes, DirentRow, InodeRow]]:
+    ) -> list[tuple[bytes, InodeNo, LocalInode]]:
         """Return what names lead to, in their order; only those of which both rows are here.
 
         For who lists a directory: a transaction for all of them instead of two for each.
@@ -135,7 +136,7 @@ class TreeReading:
             numbers = [number_key(dirent.inode) for _, dirent in dirents]
             inodes = dict(reader.get_many("inodes", sorted(numbers)))
         return [
-            (name, dirent, decode_inode(row))
+            (name, dirent.inode, decode_shown(row))
             for (name, dirent), number in zip(dirents, numbers, strict=True)
             if (row := inodes.get(number)) is not None
         ]

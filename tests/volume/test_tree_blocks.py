@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from blobfs.errors import Damaged, Unreachable, Unsupported
 from blobfs.formats.tables import Row, Table
 from blobfs.model.chain import Landed, Position
+from blobfs.model.nodes import as_local
 from blobfs.types import ROOT_INODE, InodeNo, Seq
 from blobfs.volume.tree import Tree, open_kept_tree, open_tree
 from blobfs.volume.tree_blocks import NAMES, Block, NotLoaded
@@ -245,9 +246,12 @@ class TestAsking:
             names = pair.whole.names(ROOT_INODE)
             expected = pair.whole.found(ROOT_INODE, names)
             assert [name for name, _, _ in expected] == names
-            for name, dirent, row in expected:
-                assert dirent == pair.whole.dirent(ROOT_INODE, name)
-                assert row == pair.whole.inode(dirent.inode)
+            for name, inode, row in expected:
+                dirent, whole_row = pair.whole.dirent(ROOT_INODE, name), pair.whole.inode(inode)
+                assert dirent is not None
+                assert whole_row is not None
+                assert dirent.inode == inode
+                assert row == as_local(whole_row)
             assert pair.lazy.found(ROOT_INODE, names) == []
             for block in pair.lazy.missing([(Table.DIRENTS, dirent_key(ROOT_INODE, names[0]))]):
                 await pair.lazy.load(NotLoaded([block]))
