@@ -21,6 +21,7 @@ LIVES = int(os.environ.get("BLOBFS_SOAK_MODELS", "0")) or 12
 STEPS = 40
 FOLDERS = ("", "a/", "b/", "a/c/")
 NAMES = ("x", "y", "z")
+TOKEN_BYTES = 8
 
 
 @dataclass
@@ -32,13 +33,23 @@ class Ledger:
     superseded: set[bytes] = field(default_factory=set)
     """Those that somebody saw and replaced or removed."""
 
-    def content(self) -> bytes:
-        new = b"%08x" % self.rng.getrandbits(32) * self.rng.choice((1, 1, 300))
-        self.written.add(new)
-        return new
+    def token(self) -> bytes:
+        token = b"%08x" % self.rng.getrandbits(32)
+        self.written.add(token)
+        return token
+
+    def give_up(self, content: bytes) -> None:
+        """Note that somebody saw this, and replaced or removed it."""
+        self.superseded.update(tokens(content))
 
     def missing(self, tree: dict[str, bytes | None]) -> set[bytes]:
-        return self.written - self.superseded - {each for each in tree.values() if each}
+        there = {token for content in tree.values() if content for token in tokens(content)}
+        return self.written - self.superseded - there
+
+
+def tokens(content: bytes) -> set[bytes]:
+    """Return what was written at one time each; several in a row say the same."""
+    return {content[at : at + TOKEN_BYTES] for at in range(0, len(content), TOKEN_BYTES)}
 
 
 class Client:
@@ -86,19 +97,22 @@ class Client:
         return rng.choice(FOLDERS) + rng.choice(NAMES)
 
     async def write(self, rng: random.Random) -> None:
+        """Replace what a file holds, or add to it."""
         path = self.path(rng)
         before = await self.content_of(path)
         inode = await self.place.find(path)
-        if inode is not None:
-            self.place.namespace.setattr(inode, Wanted(size_bytes=0))
-        new = self.ledger.content()
+        token = self.ledger.token()
         try:
-            await self.place.write(path, new)
+            if rng.random() < 0.5:
+                await self.place.write(path, token, len(before))
+                return
+            if inode is not None:
+                self.ledger.give_up(before)
+                self.place.namespace.setattr(inode, Wanted(size_bytes=0))
+            await self.place.write(path, token * rng.choice((1, 1, 300)))
         except BaseException:
-            self.ledger.written.discard(new)
+            self.ledger.written.discard(token)
             raise
-        finally:
-            self.ledger.superseded.add(before)
 
     async def rename(self, rng: random.Random) -> None:
         old, new = self.path(rng), self.path(rng)
@@ -107,13 +121,13 @@ class Client:
         replaced = await self.content_of(new)
         await self.place.rename(old, new)
         if old != new:
-            self.ledger.superseded.add(replaced)
+            self.ledger.give_up(replaced)
 
     async def unlink(self, rng: random.Random) -> None:
         path = self.path(rng)
         before = await self.content_of(path)
         await self.place.unlink(path)
-        self.ledger.superseded.add(before)
+        self.ledger.give_up(before)
 
     async def mkdir(self, rng: random.Random) -> None:
         await self.place.mkdir(rng.choice(("a", "b", "a/c", "b/d")))
