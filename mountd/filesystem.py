@@ -253,11 +253,15 @@ def _make_vfs(
         reading,
         env,
         source=settings.source,
-        look=NativeLook(settings.uid, settings.gid, settings.umask),
+        look=_look(settings),
         durability=settings.durability,
         deadline_s=settings.deadline_s,
         tell=invalidator.note,
     )
+
+
+def _look(settings: MountSettings) -> NativeLook:
+    return NativeLook(settings.uid, settings.gid, settings.umask)
 
 
 def _engine_options(settings: MountSettings) -> EngineOptions:
@@ -268,6 +272,7 @@ def _engine_options(settings: MountSettings) -> EngineOptions:
         single_writer=settings.single_writer,
         unsaved_size_bytes=settings.unsaved_size_bytes,
         settle_s=settings.settle_s,
+        look=_look(settings),
     )
 
 

@@ -57,6 +57,7 @@ async def opened_core(
         read_only=read_only,
         unsaved_size_bytes=unsaved_size_bytes,
         settle_s=settle_s,
+        look=LOOK,
         checkpoints=checkpoints or CheckpointRules(),
         trash=trash or TrashRules(),
     )

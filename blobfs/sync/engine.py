@@ -23,6 +23,7 @@ from blobfs.cache.reading import Reading
 from blobfs.env import Env
 from blobfs.errors import ReadOnly
 from blobfs.formats.head import VolumeSettings
+from blobfs.model.nodes import NativeLook
 from blobfs.model.settling import Settling
 from blobfs.sync.access import Wishes, WriteAccess
 from blobfs.sync.beginning import Contested
@@ -63,6 +64,9 @@ class EngineOptions:
     single_writer: bool = False
     unsaved_size_bytes: int | None = None
     settle_s: float = 0.5
+    look: NativeLook | None = None
+    """What other tools' objects look like here: whoever changed nothing of that has no say in it
+    where another client did."""
     checkpoints: CheckpointRules = field(default_factory=CheckpointRules)
     trash: TrashRules = field(default_factory=TrashRules)
 
@@ -197,6 +201,7 @@ async def open_engine(
             local,
             access,
             settle_s=options.settle_s,
+            look=options.look,
             checkpoints=options.checkpoints,
             trash_rules=options.trash,
         )

@@ -75,6 +75,7 @@ class Replayer:
         numbers: Callable[[], Awaitable[Numbers]],
         host: str,
         env: Env,
+        look: NativeLook | None,
     ) -> None:
         """`numbers` returns where new inodes get theirs from; `host` names this machine."""
         self._tree = tree
@@ -85,6 +86,7 @@ class Replayer:
         self._numbers = numbers
         self._host = host
         self._env = env
+        self._look = look
         self.moves = 0
         """How often unsaved rows were moved, but for times of directories."""
 
@@ -203,6 +205,7 @@ class Replayer:
         with self._tree.moments(landed) as (before, after):
             rebased = reconcile(before, after, self._mine(held), setting)
         for conflict in rebased.conflicts:
+            look=self._look,
             _say(conflict, landed)
         return rebased
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from blobfs import __version__
 from blobfs.cache.reading import Reading
 from blobfs.env import Env
+from blobfs.model.nodes import NativeLook
 from blobfs.model.settling import Settling
 from blobfs.stores.base import Store
 from blobfs.sync.access import WriteAccess
@@ -69,12 +70,14 @@ def put_together(
     access: WriteAccess,
     *,
     settle_s: float,
+    look: NativeLook | None,
     checkpoints: CheckpointRules,
     trash_rules: TrashRules,
 ) -> Saving:
     """Put together what saves the unsaved rows of `local` to `bucket`; nothing of it runs yet.
 
-    It goes by the id that the client has now. A file is saved `settle_s` after its last close.
+    It goes by the id that the client has now. A file is saved `settle_s` after its last close;
+    `look` is that of native objects, None if nobody sees them.
     """
     unsaved, tree = local.unsaved, local.tree
     orphans = Orphans(tree.inode)
@@ -107,6 +110,7 @@ def put_together(
         equality=Equality(unsaved, tree, contents),
         numbers=numbering.numbers,
         host=platform.node(),
+        look=look,
         env=env,
     )
     committer = _committer(

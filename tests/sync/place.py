@@ -168,6 +168,7 @@ async def opened_place(
     options = EngineOptions(
         state_dir=state,
         settle_s=settle_s,
+        look=LOOK,
         read_only=read_only,
         read_write=read_write,
         single_writer=single_writer,
