@@ -34,6 +34,7 @@ from blobfs.formats.rows import Kind
 from blobfs.formats.wire import covered_bytes
 from blobfs.model.chain import Landed
 from blobfs.model.changes import HIDDEN_FOLDER, DirentKey, Gone, LocalDirent, LocalInode
+from blobfs.model.nodes import NativeLook
 from blobfs.model.numbers import is_native
 from blobfs.model.rebase import Conflict, Foreign, Mine, Rebased, Setting
 from blobfs.model.reconcile import reconcile
