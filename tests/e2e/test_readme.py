@@ -94,3 +94,24 @@ def test_the_session_of_writing_works(tmp_path: Path, s3_server: S3Server) -> No
     assert f"s3://{bucket}: all is well" in said
     assert "2 commits, 1 pack of 6.0 MiB, 4 files of 6.0 MiB" in said
     assert "unsaved: " not in said.rpartition("unmounted")[2]
+
+
+def test_the_session_of_two_works(tmp_path: Path) -> None:
+    """What is said of conflicts would be something else than what happens."""
+    (tmp_path / "bucket").mkdir()
+    source = f"file://{tmp_path}/bucket"
+    homes = {name: Home(tmp_path / name, {}) for name in ("ada", "bo")}
+    found = re.search(r"## With others\n.*?```console\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found is not None
+    run(homes["ada"], ["mkdir ~/notes", f"blobfs init {source}", f"blobfs mount {source} ~/notes"])
+    run(homes["ada"], ["echo plan > ~/notes/plan.txt", "blobfs sync ~/notes"])
+    run(homes["bo"], ["mkdir ~/notes", f"blobfs mount {source} ~/notes"])
+    said = ""
+    for line in found[1].splitlines():
+        who, prompt, typed = line.partition("$ ")
+        if prompt and who in homes:
+            said = run(homes[who], [typed])
+    assert re.search(r"plan \(conflict .*\).txt:snow: ", said)
+    assert {"none", "3 m"} == set(re.findall(r":snow: (.*)", said))
+    for home in homes.values():
+        run(home, ["blobfs unmount ~/notes"])
