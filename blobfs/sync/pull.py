@@ -76,7 +76,8 @@ class Puller:
         moment = self._moment()
         if not is_in_use(moment):
             self._programs.on_return = self._wanted.set
-        left_s = pause_s(moment) if not self._goals else 0
+        is_asked = any(goal > self._looks for goal in self._goals.values())
+        left_s = 0 if is_asked else pause_s(moment)
         while left_s > 0 and not self._wanted.is_set() and not self._has_slept():
             with trio.move_on_after(min(left_s, SLICE_S)):
                 await self._wanted.wait()
