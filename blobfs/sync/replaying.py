@@ -75,8 +75,8 @@ class Replayer:
         equality: Equality,
         numbers: Callable[[], Awaitable[Numbers]],
         host: str,
-        env: Env,
         look: NativeLook | None,
+        env: Env,
     ) -> None:
         """`numbers` returns where new inodes get theirs from; `host` names this machine."""
         self._tree = tree
@@ -86,8 +86,8 @@ class Replayer:
         self._equality = equality
         self._numbers = numbers
         self._host = host
-        self._env = env
         self._look = look
+        self._env = env
         self.moves = 0
         """How often unsaved rows were moved, but for times of directories."""
 
@@ -149,17 +149,19 @@ class Replayer:
         return Known(await self._names_in_question([first]), equal)
 
     async def _names_in_question(self, landed: Sequence[Landed]) -> Names:
-        """Return the names of files that both sides changed, as far as somebody knows them."""
+        """Return the names of files that both sides changed, before and after: as far as they are
+        here."""
         rows = self._unsaved.inode_states
         wanted = {
             operation.inode
             for operation in _operations(landed)
-            if isinstance(operation, SetContent | AddLinks) and operation.inode in rows
+            if isinstance(operation, SetContent | AddLinks | PutDirent) and operation.inode in rows
         }
-        known = {inode: [place] for inode in wanted if (place := self._programs.place(inode))}
-        if unknown := wanted - known.keys():
-            known.update(await self._tree.names_of(unknown))
-        return known
+        names = await self._tree.names_of(wanted) if wanted else {}
+        for operation in _operations(landed):
+            if isinstance(operation, PutDirent) and operation.inode in wanted:
+                names.setdefault(operation.inode, []).append((operation.parent, operation.name))
+        return names
 
     async def _replay_first(self, landed: Sequence[Landed], numbers: Numbers, known: Known) -> int:
         """Replay as many entries as touch nothing of ours, or one that does."""
@@ -177,7 +179,8 @@ class Replayer:
             self.moves += not self._is_only_times_of_folders(rebased)
             self._env.crash_point("replay.journaled")
         self._unsaved.holdings.follow_tree((*_resized(run), *rebased.inodes))
-        self._programs.tell(_foreign(run, rebased))
+        same = {pair.mine for pair in known.equal if pair.mine == pair.theirs}
+        self._programs.tell(_foreign(run, rebased, same - rebased.numbers.keys()))
         if rebased:
             await self._tree.forget_rebased()
         return len(run)
@@ -202,11 +205,11 @@ class Replayer:
             fresh=numbers.take,
             equal=equal,
             names=names,
+            look=self._look,
         )
         with self._tree.moments(landed) as (before, after):
             rebased = reconcile(before, after, self._mine(held), setting)
         for conflict in rebased.conflicts:
-            look=self._look,
             _say(conflict, landed)
         return rebased
 
@@ -294,7 +297,8 @@ class Replayer:
         return is_only_times and all(theirs <= ours for theirs, ours in times)
 
 
-def _foreign(landed: Iterable[Landed], rebased: Rebased) -> Foreign:
+def _foreign(landed: Iterable[Landed], rebased: Rebased, same: Set[InodeNo]) -> Foreign:
+    """Return what entries changed; the files that are the `same` held their new bytes before."""
     names: dict[DirentKey, None] = {}
     inodes: dict[InodeNo, None] = {}
     for operation in _operations(landed):
@@ -313,7 +317,7 @@ def _foreign(landed: Iterable[Landed], rebased: Rebased) -> Foreign:
                 inodes[operation.inode] = None
     names.update(dict.fromkeys(rebased.dirents))
     inodes.update(dict.fromkeys(rebased.inodes))
-    contents = tuple(dict.fromkeys(_contents(landed)))
+    contents = tuple(each for each in dict.fromkeys(_contents(landed)) if each not in same)
     return Foreign(tuple(names), tuple(inodes), contents, rebased.numbers)
 
 

@@ -10,6 +10,7 @@ from blobfs.errors import BlobfsError, Unreachable
 from blobfs.stores.memory import MemoryStore
 from blobfs.sync.programs import Programs
 from blobfs.sync.pull import Puller
+from blobfs.types import InodeNo
 from tests.sync.place import opened_place
 
 
@@ -84,7 +85,7 @@ async def test_a_mount_with_open_files_is_in_use(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     world = World(nursery)
-    world.programs.held = lambda: {7}  # type: ignore[assignment,return-value]
+    world.programs.held = lambda: {InodeNo(7)}
     await trio.sleep(35)
     now = trio.current_time()
     await trio.sleep(20)
@@ -108,7 +109,7 @@ async def test_an_outage_is_waited_out(autojump_clock: MockClock, nursery: trio.
     """After an outage somebody would have to mount again."""
     world = World(nursery)
     world.committer.error = Unreachable("nobody answers")
-    world.programs.held = lambda: {7}  # type: ignore[assignment,return-value]
+    world.programs.held = lambda: {InodeNo(7)}
     await trio.sleep(300)
     assert world.looks_since(0) < 20
     assert "nobody answers" in str(world.puller.problem)
