@@ -14,7 +14,7 @@ import click
 from blobfs import __version__
 from blobfs.errors import BlobfsError
 
-_COMMANDS = ("mount", "status", "sync", "unmount", "init", "settings", "log", "check")
+_COMMANDS = ("mount", "status", "sync", "unmount", "init", "settings", "clients", "log", "check")
 _ALIASES = {"umount": "unmount"}
 
 _INTERRUPTED = 130

@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 from blobfs import __version__
 from blobfs.cli.main import main
 
-COMMANDS = ("mount", "status", "sync", "unmount", "init", "settings", "log", "check")
+COMMANDS = ("mount", "status", "sync", "unmount", "init", "settings", "clients", "log", "check")
 
 
 def call(*arguments: str) -> Result:

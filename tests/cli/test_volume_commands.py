@@ -64,6 +64,35 @@ def test_log_is_a_table(home: Home, bucket: Path) -> None:
     assert only["time"].endswith("+00:00")
 
 
+def test_clients_are_named(home: Home, bucket: Path) -> None:
+    """Nobody would know whose machine still writes to a bucket, or with which version."""
+    source = f"file://{bucket}"
+    call(home, "init", source)
+    assert call(home, "clients", source).output == "no machine has saved anything yet\n"
+    write(home, bucket, "one")
+    title, line = call(home, "clients", source).output.splitlines()
+    assert title.split() == ["client", "machine", "version", "heard", "of", "last"]
+    (client,) = json.loads(call(home, "clients", source, "--json").output)
+    assert line.startswith(client["client"][:8])
+    assert client["host"] in line
+    assert client["version"] in line
+    assert (client["is_this"], client["problem"]) == (False, None)
+    assert client["heard"] < client["lease_until"]
+
+
+def test_a_client_that_cannot_be_read_is_named_all_the_same(home: Home, bucket: Path) -> None:
+    """One machine with a newer version would hide all others."""
+    source = f"file://{bucket}"
+    write(home, bucket, "one")
+    (record,) = (bucket / ".blobfs" / "clients").iterdir()
+    record.with_name("00" * 16).write_bytes(b"{}")
+    told = call(home, "clients", source).output
+    assert record.name[:8] in told
+    assert "00000000  ?" in told
+    broken = json.loads(call(home, "clients", source, "--json").output)
+    assert [each["problem"] is None for each in broken].count(False) == 1
+
+
 def test_check_of_a_whole_volume(home: Home, bucket: Path) -> None:
     """The one question is whether all is well; the answer has to come first."""
     source = f"file://{bucket}"
