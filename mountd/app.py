@@ -210,6 +210,7 @@ class _Mount:
             last_commit=gauges.last_commit,
             read_only_reason=gauges.read_only_reason,
             incomplete=gauges.incomplete,
+            behind=gauges.behind,
         )
 
     def sync(self, upto: int | None) -> SyncReply:

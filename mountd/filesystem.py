@@ -96,6 +96,7 @@ class MountableFileSystem:
             last_commit=self._last_commit(),
             read_only_reason=self.engine.read_only_reason,
             incomplete=self.engine.tree.problem,
+            behind=self.engine.puller.problem,
         )
 
     def sync(self, upto: int | None) -> SyncReply:

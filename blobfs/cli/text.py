@@ -175,6 +175,8 @@ def _wrapped(name: str, text: str) -> Iterator[tuple[str, str]]:
 def _oddities(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if mount.incomplete is not None:
         yield from _wrapped("damaged", mount.incomplete)
+    if mount.behind is not None:
+        yield from _wrapped("behind", f"what others save cannot be seen: {mount.behind}")
     if mount.listings is not None and mount.listings.stale:
         why = f": {mount.listings.last_error}" if mount.listings.last_error else ""
         yield "stale", f"{mount.listings.stale} of {mount.listings.known} listings{why}"

@@ -142,6 +142,7 @@ class Gauges(msgspec.Struct, frozen=True, kw_only=True):
     last_commit: CommitStatus | None = None
     read_only_reason: str | None = None
     incomplete: str | None = None
+    behind: str | None = None
 
 
 class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +175,8 @@ class MountStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing can be written, where nobody asked for `--read-only`."""
     incomplete: str | None = None
     """Why some files cannot be shown until the next mount."""
+    behind: str | None = None
+    """Why what others save cannot be seen at the moment."""
 
 
 class TreeStatus(msgspec.Struct, frozen=True):

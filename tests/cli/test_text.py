@@ -78,11 +78,13 @@ def test_what_is_not_well_is_said() -> None:
         listings=ListingsStatus(known=4, stale=1, last_error="no answer in time"),
         odd_keys=OddKeys(2, (OddKey("a//b", "empty name"),)),
         incomplete="a part of the checkpoint 00000000000000000042-0123456789abcdef is gone",
+        behind="no answer in time",
     )
     assert "  traffic   1.0 TiB fetched, 2.0 GiB sent, 12 errors, 34 retries" in text
     assert "  stale     1 of 4 listings: no answer in time" in text
     assert "  odd keys  2 cannot be shown as files; --json names them" in text
     assert "  damaged   a part of the checkpoint 000" in text
+    assert "  behind    what others save cannot be seen: no answer in time" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
