@@ -28,6 +28,7 @@ from blobfs.model.tree_rules_attributes import Wanted
 from blobfs.types import ByteRange, HandleNo, NodeNo
 from blobfs.vfs.attributes import Absent, Attributes
 from blobfs.vfs.core import Vfs
+from mountd.direct import Direct, Pages
 from mountd.fuse_requests import Load, handler, log_failure
 from mountd.greeting import Connection, connect
 from mountd.invalidation import Kernel
@@ -77,6 +78,7 @@ class Front(pyfuse3.Operations):
         self.options = options
         self.counts: Counter[str] = Counter()
         self.serial = itertools.count(1)
+        self._direct = Direct()
 
     @handler
     async def lookup(
@@ -91,6 +93,7 @@ class Front(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         # Nobody waits for an answer, and not even an errno may be raised here.
+        self._direct.forgot(NodeNo(inode) for inode, _ in inode_list)
         for inode, count in inode_list:
             try:
                 self._vfs.forget(NodeNo(inode), count)
@@ -147,7 +150,8 @@ class Front(pyfuse3.Operations):
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         truncate = bool(flags & os.O_TRUNC)
         handle = self._vfs.open(NodeNo(inode), for_writing=writing, truncate=truncate)
-        return _file_info(handle)
+        pages = self._direct.opened(NodeNo(inode), handle, for_writing=writing)
+        return _file_info(handle, pages)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -173,6 +177,7 @@ class Front(pyfuse3.Operations):
 
     @handler
     async def release(self, fh: int) -> None:
+        self._direct.closed(HandleNo(fh))
         self._vfs.release(HandleNo(fh))
 
     @handler
@@ -187,7 +192,12 @@ class Front(pyfuse3.Operations):
             exclusive=bool(flags & os.O_EXCL),
             truncate=bool(flags & os.O_TRUNC),
         )
-        return _file_info(handle), self._entry(attributes)
+        node = attributes.inode
+        if flags & os.O_EXCL and flags & os.O_ACCMODE == os.O_WRONLY:
+            pages = self._direct.made(node, handle)
+        else:
+            pages = self._direct.opened(node, handle, for_writing=True)
+        return _file_info(handle, pages), self._entry(attributes)
 
     @handler
     async def mknod(
@@ -308,10 +318,14 @@ class Front(pyfuse3.Operations):
         return entry
 
 
-def _file_info(handle: HandleNo) -> pyfuse3.FileInfo:
+def _file_info(handle: HandleNo, pages: Pages) -> pyfuse3.FileInfo:
     # A native node stands for one version of its bytes, and all writes to others come through
-    # the kernel: its pages stay right either way.
-    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
+    # the kernel: its pages stay right either way, where they are not passed by.
+    return pyfuse3.FileInfo(
+        fh=pyfuse3.FileHandleT(handle),
+        direct_io=pages is Pages.PASSED,
+        keep_cache=pages is Pages.KEPT,
+    )
 
 
 def _maker(ctx: pyfuse3.RequestContext) -> Maker:

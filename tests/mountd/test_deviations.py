@@ -3,10 +3,12 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from blobfs.stores.memory import MemoryStore
 from tests.contracts.files import failing
@@ -14,6 +16,20 @@ from tests.contracts.kernel_files import KernelFiles, in_thread
 from tests.mountd.mounted import mounted
 
 pytestmark = pytest.mark.mount
+
+MAPPED_TOO_EARLY = """
+import mmap, os, sys
+writer = os.open(sys.argv[1], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+os.write(writer, b"x")
+with open(sys.argv[1], "rb") as file:
+    try:
+        mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ)
+    except OSError as error:
+        print(error.errno)
+os.close(writer)
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 1, prot=mmap.PROT_READ) as mapped:
+    print(mapped[:].decode())
+"""
 
 
 @pytest.fixture
@@ -77,3 +93,10 @@ async def test_devices_are_kept(files: KernelFiles) -> None:
     assert (stat.S_ISCHR(found.st_mode), found.st_rdev) == (True, device)
     with failing(errno.EACCES):
         await files.open(b"null")
+
+
+async def test_what_is_still_being_made_is_not_mapped_shared(files: KernelFiles) -> None:
+    """Programs that cannot map a file read it; a mapping that shows zeros would be worse."""
+    command = [sys.executable, "-c", MAPPED_TOO_EARLY, os.fsdecode(files.path(b"f"))]
+    said = await trio.run_process(command, capture_stdout=True)
+    assert said.stdout.split() == [b"%d" % errno.ENODEV, b"x"]
