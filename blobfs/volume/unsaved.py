@@ -51,6 +51,11 @@ from blobfs.volume.unsaved_statistics import UnsavedStatistics, statistics_of
 PATIENCE_S = 60.0
 """How long a writer waits for room while no pack is uploaded and no room made."""
 
+PLENTY_BYTES = 64 * MIB
+UNASKED_BYTES = MIB
+"""While there is plenty of room, so much is taken in between two looks at the disk: a look costs
+a fifth of what a small write does."""
+
 _LEAST_SEGMENT_BYTES = 2 * MIB
 
 log = logging.getLogger(__name__)
@@ -151,6 +156,8 @@ class Unsaved(UnsavedReading):
         self._news: trio.Event | None = None
         self._cleaning_due = trio.Event()
         self._newest_segment = 0
+        self._unasked_bytes = 0
+        """What can be taken in before anybody has to look how much room there is."""
         self._moved: trio.Event | None = None
         self._moving: Collection[InodeNo] = ()
         self._dropped: list[InodeNo] = []
@@ -190,8 +197,12 @@ class Unsaved(UnsavedReading):
         Raises:
             NoRoom: none was made for some time, or nothing can be saved.
         """
+        if length_bytes <= self._unasked_bytes:
+            self._unasked_bytes -= length_bytes
+            return
         if self.room_bytes < length_bytes:
             await self._gate.wait(length_bytes)
+        self._unasked_bytes = UNASKED_BYTES if self.room_bytes >= PLENTY_BYTES else 0
 
     def write(
         self, inode: InodeNo, row: LocalInode, offset: int, data: bytes | memoryview

@@ -20,7 +20,7 @@ from blobfs.model.changes import (
 )
 from blobfs.types import MIB, ROOT_INODE, InodeNo, PackName, Seq
 from blobfs.volume.room import Disk, Room
-from blobfs.volume.unsaved import Unsaved, open_unsaved
+from blobfs.volume.unsaved import PLENTY_BYTES, UNASKED_BYTES, Unsaved, open_unsaved
 from tests.volume.ledger import SEGMENT_BYTES, Files, Ledger, check, content, kill, open_small
 
 FILE = InodeNo(2)
@@ -446,6 +446,30 @@ class TestRoom:
             assert not unsaved.wants_room
             assert unsaved.room_bytes >= 1000
             await check(unsaved, saved, ledger.now)
+
+    async def test_the_disk_is_not_looked_at_for_each_write(self, tmp_path: Path) -> None:
+        """A program that writes small pieces would wait a fifth longer for each."""
+        looks: list[Disk] = []
+
+        def look() -> Disk:
+            looks.append(Disk(free_bytes=PLENTY_BYTES * 2, total_bytes=0))
+            return looks[-1]
+
+        async with open_small(tmp_path, Files(), room=Room(None, look)) as unsaved:
+            for _ in range(2 * UNASKED_BYTES // 1000):
+                await unsaved.wait_for_room(1000)
+        assert 2 <= len(looks) <= 10
+
+    async def test_the_disk_is_looked_at_for_each_write_when_it_fills_up(
+        self, tmp_path: Path
+    ) -> None:
+        """What another program has taken of the disk would be promised to a writer (P7)."""
+        disk = [Disk(free_bytes=PLENTY_BYTES - 1, total_bytes=0)]
+        async with open_small(tmp_path, Files(), room=Room(None, lambda: disk[0])) as unsaved:
+            await unsaved.wait_for_room(1000)
+            disk[0] = Disk(free_bytes=0, total_bytes=1000 * PLENTY_BYTES)
+            unsaved.set_saving("the bucket refuses")
+            await self.find_no_room(unsaved)
 
     async def test_writer_gets_enospc_when_nothing_is_saved(
         self, tmp_path: Path, mock_clock: MockClock
