@@ -11,6 +11,7 @@ so leaves pages as they are, so there must be none that anybody reads:
 Concurrency: nothing here awaits. The kernel tells of a close before the same program's next open.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from enum import Enum, auto
@@ -37,17 +38,17 @@ class Direct:
         self._mixed: set[NodeNo] = set()
         """Those that others opened meanwhile."""
 
-    def made(self, node: NodeNo, handle: HandleNo) -> Pages:
-        """Note that `handle`, which cannot read, has just made a file."""
-        self._written[handle] = node
-        self._writers[node] += 1
-        return Pages.PASSED
+    def created(self, node: NodeNo, handle: HandleNo, flags: int) -> Pages:
+        """Note a file that was made and opened for writing with the `flags` of open(2)."""
+        if flags & os.O_EXCL and flags & os.O_ACCMODE == os.O_WRONLY:
+            return self._write_past(node, handle)
+        return self.opened(node, handle, for_writing=True)  # somebody may have been faster
 
     def opened(self, node: NodeNo, handle: HandleNo, *, for_writing: bool) -> Pages:
         """Note that a file was opened that may have been there before."""
         if node in self._writers:
             self._mixed.add(node)
-            return self.made(node, handle) if for_writing else Pages.PASSED
+            return self._write_past(node, handle) if for_writing else Pages.PASSED
         if node in self._mixed:
             self._mixed.discard(node)
             return Pages.DROPPED
@@ -65,3 +66,8 @@ class Direct:
     def forgot(self, nodes: Iterable[NodeNo]) -> None:
         """Note that the kernel has let go of nodes, and of their pages."""
         self._mixed.difference_update(nodes)
+
+    def _write_past(self, node: NodeNo, handle: HandleNo) -> Pages:
+        self._written[handle] = node
+        self._writers[node] += 1
+        return Pages.PASSED

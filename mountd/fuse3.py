@@ -4,7 +4,9 @@ pyfuse3 keeps its state in module globals: one mount a process. What every reque
 is in `fuse_requests`.
 
 There is no `access` handler: the mount option `default_permissions` makes the kernel check
-modes itself. There is no interrupt either, so no wait below may be without a deadline.
+modes itself. There is no `flush` either, which would be a request at each close: what was written
+is kept already (P1), and synced on request. There is no interrupt, so no wait below may be
+without a deadline.
 """
 
 import errno
@@ -164,10 +166,6 @@ class Front(pyfuse3.Operations):
         return len(buf)
 
     @handler
-    async def flush(self, fh: int) -> None:
-        """Do nothing at a close: what was written is kept already (P1), and synced on request."""
-
-    @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._vfs.fsync(HandleNo(fh))
 
@@ -192,11 +190,7 @@ class Front(pyfuse3.Operations):
             exclusive=bool(flags & os.O_EXCL),
             truncate=bool(flags & os.O_TRUNC),
         )
-        node = attributes.inode
-        if flags & os.O_EXCL and flags & os.O_ACCMODE == os.O_WRONLY:
-            pages = self._direct.made(node, handle)
-        else:
-            pages = self._direct.opened(node, handle, for_writing=True)
+        pages = self._direct.created(attributes.inode, handle, flags)
         return _file_info(handle, pages), self._entry(attributes)
 
     @handler

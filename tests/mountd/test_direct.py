@@ -1,4 +1,4 @@
-"""Files that a program has just made are written past the kernel's page cache, and stay right."""
+"""What making a file costs in requests: it is written past the page cache, and stays right."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyfuse3
 import pytest
 import trio
 
@@ -45,7 +46,7 @@ def test_all_who_open_a_file_that_is_written_so_pass_its_pages() -> None:
     """A reader would keep pages that a write leaves as they were: zeros at the end of a log."""
     direct = Direct()
     first, second, third, *_ = handles()
-    assert direct.made(FILE, first) is Pages.PASSED
+    assert direct.created(FILE, first, ANEW) is Pages.PASSED
     assert direct.opened(FILE, second, for_writing=False) is Pages.PASSED
     assert direct.opened(OTHER, third, for_writing=False) is Pages.KEPT
 
@@ -54,7 +55,7 @@ def test_the_last_who_writes_so_counts() -> None:
     """A second writer goes on past the pages when the first has closed the file long ago."""
     direct = Direct()
     first, second, *others = handles()
-    direct.made(FILE, first)
+    direct.created(FILE, first, ANEW)
     direct.opened(FILE, second, for_writing=True)
     direct.closed(first)
     assert direct.opened(FILE, others[0], for_writing=False) is Pages.PASSED
@@ -64,11 +65,20 @@ def test_the_last_who_writes_so_counts() -> None:
     assert direct.opened(FILE, others[2], for_writing=False) is Pages.KEPT
 
 
+@pytest.mark.parametrize("flags", [os.O_EXCL | os.O_RDWR, os.O_WRONLY | os.O_TRUNC])
+def test_who_may_read_or_find_a_file_of_others_uses_its_pages(flags: int) -> None:
+    """Databases map what they make; and others may have pages of what was there already."""
+    direct = Direct()
+    first, second, *_ = handles()
+    assert direct.created(FILE, first, os.O_CREAT | flags) is Pages.KEPT
+    assert direct.opened(FILE, second, for_writing=False) is Pages.KEPT
+
+
 def test_nothing_is_dropped_where_nobody_could_have_brought_pages_in() -> None:
     """Whatever an archive holds would be read twice."""
     direct = Direct()
     first, second, *_ = handles()
-    direct.made(FILE, first)
+    direct.created(FILE, first, ANEW)
     direct.closed(first)
     assert direct.opened(FILE, second, for_writing=False) is Pages.KEPT
 
@@ -77,11 +87,21 @@ def test_what_the_kernel_let_go_of_is_forgotten() -> None:
     """Each log file that was followed once would stay in memory for ever."""
     direct = Direct()
     first, second, third, *_ = handles()
-    direct.made(FILE, first)
+    direct.created(FILE, first, ANEW)
     direct.opened(FILE, second, for_writing=False)
     direct.closed(first)
     direct.forgot([FILE])
     assert direct.opened(FILE, third, for_writing=False) is Pages.KEPT
+
+
+class ClosesCounted(Front):
+    """Counts how often the kernel asks at a close, and answers what the front-end does."""
+
+    closes = 0
+
+    async def flush(self, fh: int) -> None:
+        self.closes += 1
+        await super().flush(pyfuse3.FileHandleT(fh))
 
 
 @dataclass
@@ -89,7 +109,7 @@ class Served:
     """A mount, and what answers its requests."""
 
     files: KernelFiles
-    front: Front
+    front: ClosesCounted
 
 
 @asynccontextmanager
@@ -98,7 +118,7 @@ async def serving(folder: Path) -> AsyncIterator[Served]:
     mountpoint.mkdir()
     options = MountOptions("memory://test", allow_other=True, read_only=False)
     async with opened_core(MemoryStore(), folder, Env(), 60, read_only=False) as core:
-        front = Front(core.vfs, options, core.engine.tree.load)
+        front = ClosesCounted(core.vfs, options, core.engine.tree.load)
         async with open_mount(front, mountpoint) as mount, trio.open_nursery() as nursery:
             nursery.start_soon(mount.serve)
             await mount.wait_ready()
@@ -121,6 +141,14 @@ async def test_each_write_is_one_request(served: Served) -> None:
     await handle.close()
     assert served.front.counts["write"] == 10
     assert await served.files.read(b"f") == b"".join(bytes([n]) * 10_240 for n in range(10))
+
+
+@pytest.mark.mount
+async def test_the_kernel_asks_at_one_close_only(served: Served) -> None:
+    """Each file of an archive would cost a request more, for nothing."""
+    for name in b"f", b"g", b"h":
+        await served.files.write(name, b"x")
+    assert served.front.closes == 1
 
 
 @pytest.mark.mount
