@@ -9,6 +9,7 @@ from pathlib import Path
 # Imported for what they register.
 import benchmarks.big
 import benchmarks.listing
+import benchmarks.native
 import benchmarks.reading
 import benchmarks.writing  # noqa: F401
 from benchmarks.figures import Outcome, as_json, rows, summary

@@ -88,6 +88,15 @@ class Lab:
         keys = ["/".join(["deep", *["folder"] * depth, "file"]) for depth in range(DEEPEST + 1)]
         return self._prefix("deep", lambda: self._put_small(keys))
 
+    def native_objects(self, count: int, size_bytes: int) -> str:
+        """Return a prefix with objects `0`, `1`, ... of other tools, so long each."""
+
+        def fill() -> None:
+            for number in range(count):
+                self._started().put_random(f"native/{number}", size_bytes)
+
+        return self._prefix("native", fill)
+
     def crowd(self) -> str:
         """Return a prefix with 100,000 objects in one folder."""
         keys = [f"crowd/folder/{n:06}" for n in range(CROWD)]

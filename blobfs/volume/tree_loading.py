@@ -95,6 +95,9 @@ class Loader:
                     await self._load_next(table)
                 except BlobfsError as error:
                     log.debug("loading ahead failed. table=%s (%s)", NAMES[table], error)
+                except Exception:
+                    # Whoever needs it loads it; a mount that ended here would be worse.
+                    log.exception("loading ahead failed for a reason of our own")
 
     async def fetch(self, blocks: Sequence[Block]) -> "list[Fetched]":
         """Return what blocks hold, verified, and take nothing in. Raises: as `load`."""

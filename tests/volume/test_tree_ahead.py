@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -80,15 +81,17 @@ async def test_no_more_is_loaded_than_the_next_window(tmp_path: Path) -> None:
         assert len(chunks.fetched) < everything // 2
 
 
-async def test_a_store_that_fails_is_asked_again(tmp_path: Path) -> None:
-    """Loading ahead would end with the first lost request, or the mount with it."""
+@pytest.mark.parametrize(("part", "harmed"), [("failing", 1), ("chance", None)])
+async def test_what_failed_is_tried_again(tmp_path: Path, part: str, harmed: object) -> None:
+    """Loading ahead would end with a lost request or a fault of ours, or the mount with it."""
     async with opened(tmp_path) as (tree, chunks):
         await listed(tree, 10 * SHOWN_TOGETHER)
-        chunks.failing = 1
+        sound = getattr(chunks, part)
+        setattr(chunks, part, harmed)
         before = chunks.requests
         for name in NAMES:
             tree.found(ROOT_INODE, [name])
         await loaded_ahead(tree)
         assert chunks.requests > before
-        chunks.failing = 0
+        setattr(chunks, part, sound)
         assert await listed(tree) <= 20
