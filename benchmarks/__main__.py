@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Imported for what they register.
 import benchmarks.big
+import benchmarks.clients
 import benchmarks.listing
 import benchmarks.native
 import benchmarks.reading
