@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
 from msgspec.structs import replace
 
 from blobfs.env import Env
@@ -25,6 +26,14 @@ class Two:
 
     mine: Core
     theirs: CoreFiles
+
+    async def seen(self) -> None:
+        """Let the engine of `mine` take in what the other did, and save what is unsaved here."""
+        await self.theirs.save()
+        serial = self.mine.engine.begin_sync()
+        with trio.fail_after(30):
+            while not self.mine.engine.is_synced(serial):
+                await trio.lowlevel.checkpoint()
 
     async def take_in(
         self,

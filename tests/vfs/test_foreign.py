@@ -224,6 +224,20 @@ async def test_a_handle_whose_version_nobody_kept_fails(tmp_path: Path) -> None:
         assert await content_of(two.mine) == NEW
 
 
+async def test_equal_edits_leave_a_handle_as_it_is(tmp_path: Path) -> None:
+    """A program would fail though what it wrote is what everybody has (C1)."""
+    async with two_clients(tmp_path) as two:
+        handle = await opened(two.mine, for_writing=True)
+        await handle.write(0, NEW)
+        await put(two.theirs, b"f", NEW)
+        await two.seen()
+        assert await names(two.mine) == [b"f"]
+        assert await handle.read(0, 1 << 20) == NEW
+        await handle.write(0, b"NEW")
+        assert await content_of(two.mine) == b"NEW" + NEW[3:]
+        await handle.close()
+
+
 async def test_a_write_that_waited_for_room_goes_to_the_version_of_its_handle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
