@@ -163,6 +163,16 @@ class Layers:
             return True
         return self._tree.hides(found.key, found.version)
 
+    def is_committed(self, parent: InodeNo, prefix: bytes) -> bool:
+        """Whether the tree may say anything of names in a directory, or of objects below the
+        prefix that it shows."""
+        return self._tree.has_dirents(parent) or self._tree.hides_below(prefix)
+
+    def is_unsaved(self, parent: InodeNo, name: bytes, found: Native) -> bool:
+        """Whether unsaved rows say anything of a name, or of an object."""
+        hidden = hiding(found.key, found.version)
+        return any(self._unsaved.dirent(*key) is not None for key in ((parent, name), hidden))
+
     def hides_below(self, prefix: bytes) -> bool:
         """Whether objects whose keys begin with `prefix` may not show; never a wrong no."""
         unsaved = self._unsaved.dirents(HIDDEN_FOLDER)

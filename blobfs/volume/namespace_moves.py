@@ -97,7 +97,10 @@ class Moves:
         way = self._names.way_to(prefix)
         if way[-1].row.prefix != prefix:
             return  # something of the volume has a name on the way: none of it shows
-        taken = (self._names.taking(way[-1], entry) for entry in entries if not entry.is_folder)
+        # Two questions to the tree for all of them, instead of two for each.
+        committed = self._layers.is_committed(way[-1].inode, to_name(prefix))
+        files = (entry for entry in entries if not entry.is_folder)
+        taken = (self._names.taking(way[-1], entry, committed=committed) for entry in files)
         self._apply(way, [change for change in taken if change is not None])
 
     def _take_marker(self, folder: Folder) -> None:

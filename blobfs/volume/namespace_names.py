@@ -271,14 +271,18 @@ class Names:
         above = plan_adoption(folder for folder in folders if folder.native is not None)
         return merged(above, self._bound(folders[-1], node))
 
-    def taking(self, folder: Node, entry: Entry) -> Change | None:
+    def taking(self, folder: Node, entry: Entry, *, committed: bool) -> Change | None:
         """Return the rows that take a native file into the volume where it shows.
 
-        `folder` shows the objects below its prefix. None: the entry does not show, or is a
-        file of the volume already.
+        `folder` shows the objects below its prefix, of which the tree may say something if
+        `committed` (`Layers.is_committed`). None: the entry does not show, or is a file of the
+        volume already.
         """
         prefix = folder.row.prefix or ""
-        if self._layers.hides(object_of(prefix, entry)):
+        found = object_of(prefix, entry)
+        if not committed and not self._layers.is_unsaved(folder.inode, entry.name, found):
+            return self._bound(folder, self.node_of_entry(folder.inode, prefix, entry))
+        if self._layers.hides(found):
             return None
         known = self.node_of_name(folder.inode, entry.name)
         if known is None:
