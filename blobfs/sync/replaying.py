@@ -130,9 +130,9 @@ class Replayer:
         """Replay the first of these entries; return how many, perhaps none yet."""
         await self._tree.load_keys(named_keys(each.entry for each in landed))
         numbers = await self._numbers()
-        known = await self._known(landed)
         contents = frozenset(_contents(landed))
         try:
+            known = await self._known(landed)
             async with self._unsaved.held(contents):
                 return await self._replay_first(landed, numbers, known)
         except NotLoaded as missing:
@@ -157,10 +157,17 @@ class Replayer:
             for operation in _operations(landed)
             if isinstance(operation, SetContent | AddLinks | PutDirent) and operation.inode in rows
         }
-        names = await self._tree.names_of(wanted) if wanted else {}
+        names: dict[InodeNo, list[DirentKey]] = {}
         for operation in _operations(landed):
             if isinstance(operation, PutDirent) and operation.inode in wanted:
                 names.setdefault(operation.inode, []).append((operation.parent, operation.name))
+        for inode in wanted:
+            place = self._programs.place(inode)
+            row = None if place is None else self._tree.dirent(*place)
+            if place is not None and row is not None and row.inode == inode:
+                names.setdefault(inode, []).append(place)
+        if unknown := wanted - names.keys():
+            names.update(await self._tree.names_of(unknown))
         return names
 
     async def _replay_first(self, landed: Sequence[Landed], numbers: Numbers, known: Known) -> int:
@@ -174,16 +181,23 @@ class Replayer:
         kept = encode_rebased(seq, rebased) if rebased else None
         await self._tree.replay(run, rebased=kept, is_foreign=True)
         self._env.crash_point("replay.replayed")
-        if rebased:
-            await self._unsaved.rebase(seq, rebased)
-            self.moves += not self._is_only_times_of_folders(rebased)
-            self._env.crash_point("replay.journaled")
-        self._unsaved.holdings.follow_tree((*_resized(run), *rebased.inodes))
-        same = {pair.mine for pair in known.equal if pair.mine == pair.theirs}
-        self._programs.tell(_foreign(run, rebased, same - rebased.numbers.keys()))
+        try:
+            if rebased:
+                await self._unsaved.rebase(seq, rebased)
+                self._env.crash_point("replay.journaled")
+        finally:
+            # Whatever the disk said: the tree is another now, and `finish` does the rest.
+            self._note_replayed(run, rebased, known)
         if rebased:
             await self._tree.forget_rebased()
         return len(run)
+
+    def _note_replayed(self, run: Sequence[Landed], rebased: Rebased, known: Known) -> None:
+        if rebased:
+            self.moves += not self._is_only_times_of_folders(rebased)
+        self._unsaved.holdings.follow_tree((*_resized(run), *rebased.inodes))
+        same = {pair.mine for pair in known.equal if pair.mine == pair.theirs}
+        self._programs.tell(_foreign(run, rebased, same - rebased.numbers.keys()))
 
     def _decide(
         self, landed: Landed, held: Set[InodeNo], numbers: Numbers, known: Known
@@ -322,12 +336,18 @@ def _foreign(landed: Iterable[Landed], rebased: Rebased, same: Set[InodeNo]) -> 
 
 
 def _contents(landed: Iterable[Landed]) -> Iterator[InodeNo]:
-    """Yield the files that were there, and get other bytes."""
+    """Yield the files that were there, and get other bytes.
+
+    An object that others take over was there, under the number that its row has now; while the row
+    only refers to it, it holds the same bytes (N6).
+    """
     made: set[InodeNo] = set()
     for operation in _operations(landed):
         match operation:
-            case NewInode():
+            case NewInode() if not is_native(operation.inode):
                 made.add(operation.inode)
+            case SetContent(content=Native()):
+                pass
             case SetContent() if operation.inode not in made:
                 yield operation.inode
 

@@ -266,14 +266,14 @@ class Unsaved(UnsavedReading):
         """Let nobody change rows while we are inside, nor look at the files that are `moving`: who
         tries is told to wait, by `Moving`."""
         assert self._moved is None, "one moves them at a time"
-        self._moved, self._moving = trio.Event(), moving
-        try:
-            async with self._cleaner.held():  # which finds what it moves by number
+        async with self._cleaner.held():  # which finds what it moves by number
+            self._moved, self._moving = trio.Event(), moving
+            try:
                 yield
-        finally:
-            moved, self._moved, self._moving = self._moved, None, ()
-            moved.set()
-            self._drop_dropped()
+            finally:
+                moved, self._moved, self._moving = self._moved, None, ()
+                moved.set()
+                self._drop_dropped()
 
     async def rebase(self, seq: Seq, rebased: Rebased) -> None:
         """Let rows be what they are over the tree at `seq`, durably; inside of `held`.
