@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from blobfs.env import Env
     from blobfs.stores.opening import OpenedStore
     from blobfs.sync.clients import KnownClient
-    from blobfs.types import ClientId
 
 _HOST_COLUMNS = 20
 _ID_DIGITS = 8
@@ -54,10 +53,8 @@ def command(volume: str | None, as_json: bool, **flags: str | bool | None) -> No
 
     async def work(opened: "OpenedStore", _: "Env") -> list[ClientLine]:
         from blobfs.sync.clients import read_clients
-        from blobfs.volume.client import bound_client
 
-        own = await bound_client(target.state_dir)
-        return [_line(client, own) for client in await read_clients(opened.store)]
+        return [_line(each) for each in await read_clients(opened.store, target.state_dir)]
 
     lines = run_on_store(target, work)
     if as_json:
@@ -68,7 +65,7 @@ def command(volume: str | None, as_json: bool, **flags: str | bool | None) -> No
         click.echo("\n".join(_table(lines)))
 
 
-def _line(client: "KnownClient", own: "ClientId | None") -> ClientLine:
+def _line(client: "KnownClient") -> ClientLine:
     record = client.record
     return ClientLine(
         client=client.id,
@@ -77,7 +74,7 @@ def _line(client: "KnownClient", own: "ClientId | None") -> ClientLine:
         seq=None if record is None else record.seq,
         heard=_iso(client.heard_ns),
         lease_until=None if record is None else _iso(record.lease_until_ns),
-        is_this=own is not None and client.id == own.hex(),
+        is_this=client.is_this,
         problem=client.problem,
     )
 

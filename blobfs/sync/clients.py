@@ -1,6 +1,7 @@
 """Tell which machines write to a volume, by what each of them says of itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import trio
 
@@ -9,6 +10,7 @@ from blobfs.formats.client import ClientRecord, decode_client
 from blobfs.formats.keys import CLIENTS, parse_client_key
 from blobfs.stores.base import Store
 from blobfs.types import ObjectInfo
+from blobfs.volume.client import bound_client
 from blobfs.volume.presence import look
 
 AT_ONCE = 16
@@ -25,10 +27,14 @@ class KnownClient:
     record: ClientRecord | None
     problem: str | None
     """Why its record cannot be read."""
+    is_this: bool = False
+    """Whether it is the one of the state folder that was asked for."""
 
 
-async def read_clients(store: Store) -> list[KnownClient]:
+async def read_clients(store: Store, state_dir: Path) -> list[KnownClient]:
     """Return all clients that ever saved anything, those heard of last first.
+
+    `state_dir` is what this machine keeps of the volume, whether it is there or not.
 
     Raises:
         NotFound: there is no volume.
@@ -53,6 +59,8 @@ async def read_clients(store: Store) -> list[KnownClient]:
                     nursery.start_soon(read, info)
             if (token := page.next_token) is None:
                 break
+    own = await bound_client(state_dir)
+    found = [replace(each, is_this=own is not None and each.id == own.hex()) for each in found]
     return sorted(found, key=lambda client: (-client.heard_ns, client.id))
 
 
