@@ -30,7 +30,7 @@ from blobfs.formats.commit import (
     SetContent,
     SetXattr,
 )
-from blobfs.formats.rows import Kind
+from blobfs.formats.rows import Kind, Native
 from blobfs.formats.wire import covered_bytes
 from blobfs.model.chain import Landed
 from blobfs.model.changes import HIDDEN_FOLDER, DirentKey, Gone, LocalDirent, LocalInode

@@ -59,9 +59,11 @@ class Two:
 
 
 @asynccontextmanager
-async def two_clients(folder: Path) -> AsyncIterator[Two]:
-    """Open a volume twice, with the file `f` in it."""
+async def two_clients(folder: Path, native: bytes = b"") -> AsyncIterator[Two]:
+    """Open a volume twice, with the file `f` in it, and beside it an object with `native` bytes."""
     store = MemoryStore()
+    if native:
+        await store.put("object", native)
     async with (
         other_client(store, folder / "theirs") as theirs,
         opened_core(store, folder / "mine", Env(), 60, read_only=False, settle_s=3600) as mine,

@@ -256,6 +256,24 @@ async def test_a_write_that_waited_for_room_goes_to_the_version_of_its_handle(
         await handle.close()
 
 
+async def test_an_object_that_others_take_over_is_read_to_its_end(tmp_path: Path) -> None:
+    """Its number goes on as theirs: pages and size of the object would meet their bytes (S3)."""
+    async with two_clients(tmp_path, native=OLD) as two:
+        found = await look_up(two.mine, b"object")
+        handle = CoreHandle(
+            two.mine.vfs, found.inode, two.mine.vfs.open(found.inode, for_writing=False)
+        )
+        assert await handle.read(0, 10) == OLD[:10]
+        await put(two.theirs, b"object", NEW)
+        await two.seen()
+        assert await handle.read(0, 1 << 20) == OLD
+        again = await look_up(two.mine, b"object")
+        assert again.inode != found.inode
+        assert again.size_bytes == len(NEW)
+        assert await content_of(two.mine, b"object") == NEW
+        await handle.close()
+
+
 async def test_it_is_known_which_files_are_open(tmp_path: Path) -> None:
     """What nobody has open would be kept, or what somebody has would not."""
     async with two_clients(tmp_path) as two:
