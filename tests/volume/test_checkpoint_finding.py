@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
-from blobfs.errors import Damaged, Unreachable
+from blobfs.errors import Damaged, Unreachable, Unsupported
 from blobfs.formats.checkpoint import Checkpoint, encode_checkpoint
 from blobfs.formats.commit import Counters, Entry
 from blobfs.formats.entry import encode_entry
 from blobfs.formats.head import Head, encode_head
-from blobfs.formats.keys import checkpoint_key, head_key, log_key
+from blobfs.formats.keys import checkpoint_key, checkpoint_name, head_key, log_key
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.types import ClientId, Seq
@@ -47,6 +47,16 @@ class Bucket:
         self.last = name
         return name
 
+    async def add_newer(self, seq: int) -> str:
+        """Add one that a newer version of blobfs has written."""
+        assert self.last is not None
+        data = bytearray(self.store.peek(checkpoint_key(self.last)))
+        data[9] += 1
+        data[-32:] = hashlib.sha256(data[:-32]).digest()
+        self.last = checkpoint_name(Seq(seq), hashlib.sha256(data).digest())
+        await self.store.put(checkpoint_key(self.last), bytes(data))
+        return self.last
+
     def head(self, floor: int = 0) -> Head:
         return Head(floor=Seq(floor), checkpoint=self.last)
 
@@ -75,7 +85,7 @@ async def test_the_newest_one_is_found(bucket: Bucket) -> None:
     assert checkpoint.seq == 5
 
 
-@pytest.mark.parametrize("harm", ["gone", "damaged", "refused"])
+@pytest.mark.parametrize("harm", ["gone", "damaged", "refused", "another's bytes"])
 async def test_one_that_is_of_no_use_makes_way_for_the_one_before(
     bucket: Bucket, harm: str
 ) -> None:
@@ -85,6 +95,8 @@ async def test_one_that_is_of_no_use_makes_way_for_the_one_before(
         await bucket.store.delete_many([checkpoint_key(newest)])
     elif harm == "damaged":
         await bucket.store.put(checkpoint_key(newest), b"nothing of the kind")
+    elif harm == "another's bytes":
+        await bucket.store.put(checkpoint_key(newest), bucket.store.peek(checkpoint_key(first)))
     assert await bucket.found(*([newest] if harm == "refused" else [])) == first
     await bucket.store.delete_many([checkpoint_key(first)])
     assert await bucket.found(newest) is None
@@ -136,6 +148,16 @@ async def test_a_store_that_does_not_answer_is_no_missing_checkpoint(bucket: Buc
     faulty.fail("get", Unreachable("no network"))
     with pytest.raises(Unreachable):
         await find_checkpoint(faulty, bucket.head())
+
+
+async def test_a_newer_one_is_called_so(bucket: Bucket) -> None:
+    """Users would be told that their volume is damaged, when only their program is old. What the
+    program understands is used as long as there is any."""
+    before = await bucket.add(5)
+    newest = await bucket.add_newer(6)
+    assert await bucket.found() == before
+    with pytest.raises(Unsupported, match="newer"):
+        await fetch_checkpoint(bucket.store, newest)
 
 
 async def test_what_is_gone_is_named(bucket: Bucket) -> None:
