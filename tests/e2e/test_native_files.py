@@ -3,13 +3,14 @@
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from tests.e2e.cli import Home
+from tests.e2e.cli import PATIENCE_S, Home
 from tests.servers import AzureServer, S3Server
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -28,6 +29,8 @@ class Tool(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
+    def keys(self) -> set[str]: ...
+
 
 class FolderTool:
     """`cp` into a folder."""
@@ -44,6 +47,10 @@ class FolderTool:
     def get(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
 
+    def keys(self) -> set[str]:
+        files = (path for path in self.root.rglob("*") if path.is_file())
+        return foreign(str(path.relative_to(self.root)) for path in files)
+
 
 class S3Tool:
     """boto3."""
@@ -59,6 +66,10 @@ class S3Tool:
     def get(self, key: str) -> bytes:
         found: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return found
+
+    def keys(self) -> set[str]:
+        found = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", ())
+        return foreign(each["Key"] for each in found)
 
 
 class AzureTool:
@@ -77,6 +88,14 @@ class AzureTool:
 
     def get(self, key: str) -> bytes:
         return self.client.download_blob(key).readall()
+
+    def keys(self) -> set[str]:
+        return foreign(self.client.list_blob_names())
+
+
+def foreign(keys: Iterable[str]) -> set[str]:
+    """Leave out what blobfs keeps for itself."""
+    return {key for key in keys if not key.startswith(".blobfs")}
 
 
 @pytest.fixture(
@@ -197,3 +216,55 @@ def test_other_tools_go_on_writing(tmp_path: Path, tool: Tool) -> None:
         assert sorted(path.name for path in (root / "d").iterdir()) == [
             *("a.txt", "b.bin", "e.txt", "hard", "sub"),
         ]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)
+
+
+def test_removed_objects_go_where_no_trash_is_kept(tmp_path: Path, tool: Tool) -> None:
+    """Whoever removes files through a mount would go on paying for them (N5)."""
+    for key in ("d/a.txt", "d/b.bin", "d/c.txt", "top"):
+        tool.put(key, key.encode())
+    here = home(tmp_path / "here", tool)
+    here.run("init", tool.source, "--trash-time", "0", *tool.options)
+    with here.mounted(tool.source, *tool.options) as root:
+        (root / "top").read_bytes()
+    assert tool.keys() == {"d/a.txt", "d/b.bin", "d/c.txt", "top"}
+    with here.mounted(tool.source, *tool.options, mode="--read-write") as root:
+        with (root / "d/a.txt").open("rb") as held:
+            (root / "d/a.txt").unlink()
+            (root / "d/b.bin").unlink()
+            (root / "top").rename(root / "moved")
+            here.run("sync", root)
+            wait_until(lambda: tool.keys() == {"d/a.txt", "d/c.txt", "top"})
+            assert held.read() == b"d/a.txt"
+        wait_until(lambda: tool.keys() == {"d/c.txt", "top"})
+        assert shown(root) == {"d/c.txt": b"d/c.txt", "moved": b"top"}
+        assert here.status()["trash"] == {"objects": 0, "bytes": 0, "problem": None}
+    checked = here.run("check", tool.source, *tool.options)
+    assert "1 object of other tools that files refer to" in checked.stdout
+
+
+def test_removed_objects_are_kept_and_counted(tmp_path: Path, tool: Tool) -> None:
+    """What was removed by mistake could not be brought back, or nobody would know of it (N5)."""
+    objects = {"d/a.txt": b"abc", "d/b.bin": BIG, "top": b"t"}
+    for key, data in objects.items():
+        tool.put(key, data)
+    here = home(tmp_path / "here", tool)
+    with here.mounted(tool.source, *tool.options, mode="--read-write") as root:
+        (root / "d/a.txt").unlink()
+        (root / "d/b.bin").unlink()
+        here.run("sync", root)
+        kept = {"objects": 2, "bytes": 3 + len(BIG), "problem": None}
+        assert here.status()["trash"] == kept
+        assert "2 removed objects are kept in the bucket (683.6 KiB)" in here.run("status").stdout
+    assert {key: tool.get(key) for key in objects} == objects
+    with here.mounted(tool.source, *tool.options, mode="--read-write") as root:
+        assert here.status()["trash"] == kept
+        here.run("settings", root, "--trash-time", "0")
+        wait_until(lambda: tool.keys() == {"top"})
+        wait_until(lambda: here.status()["trash"]["objects"] == 0)
