@@ -150,6 +150,7 @@ class Committer:
         self._require_own()
 
     async def _finish(self) -> None:
+        await self._replayer.finish()
         if self._unsaved.intent is not None:
             await self._catch_up()
         intent = self._unsaved.intent

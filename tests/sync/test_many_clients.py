@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from blobfs.env import Env
+from blobfs.errors import NoRoom
+from blobfs.formats.rows import Kind
+from blobfs.model.rebase import Rebased
 from blobfs.stores.memory import MemoryStore
-from tests.sync.place import Place, opened_place
+from blobfs.types import ROOT_INODE, Seq
+from blobfs.volume.unsaved import Moving
+from tests.sync.place import MAKER, Place, opened_place
 
 
 @dataclass
@@ -144,7 +150,7 @@ class TestConflicts:
     async def test_an_edit_in_a_tree_that_others_removed(self, two: Two) -> None:
         """Likewise, with its directory (C4)."""
         await two.here.unlink("d/g")
-        node = await two.here.namespace.rmdir(1, b"d")
+        node = await two.here.namespace.rmdir(ROOT_INODE, b"d")
         two.here.namespace.drop(node.inode)
         await two.there.write("d/g", b"edited")
         assert await two.same() == {**OLD, "d/g": b"edited"}
@@ -207,3 +213,43 @@ class TestKills:
             tree = await here.tree()
         assert tree["f"] == b"theirs"
         assert copies(tree) == [b"mine"]
+
+
+async def test_a_disk_that_refuses_while_rows_are_moved(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk at the wrong moment would cost an edit, or stop saving for good."""
+    await two.here.write("f", b"mine")
+    await two.there.write("f", b"theirs")
+    await two.here.sync()
+    unsaved = two.there.engine.unsaved
+    refused: list[Seq] = []
+    rebase = unsaved.rebase
+
+    async def refuse_once(seq: Seq, rebased: Rebased) -> None:
+        if not refused:
+            refused.append(seq)
+            raise NoRoom("the disk is full")
+        await rebase(seq, rebased)
+
+    monkeypatch.setattr(unsaved, "rebase", refuse_once)
+    tree = await two.same()
+    assert refused
+    assert tree["f"] == b"mine"
+    assert copies(tree) == [b"theirs"]
+
+
+async def test_programs_wait_while_rows_are_moved(two: Two) -> None:
+    """What a program changes in between would be planned over one tree and lie over another."""
+    inode = await two.here.find("f")
+    assert inode is not None
+    unsaved = two.here.engine.unsaved
+    async with unsaved.held([inode]):
+        with pytest.raises(Moving) as moving:
+            await two.here.namespace.make(ROOT_INODE, b"new", Kind.FILE, 0o644, MAKER)
+        with pytest.raises(Moving):
+            two.here.namespace.node(inode)
+        assert (await two.here.find("d")) is not None
+    with trio.fail_after(1):
+        await moving.value.wait()
+    assert two.here.namespace.node(inode).inode == inode
