@@ -115,6 +115,12 @@ class Draft:
         less = sum(self.there(key) == inode for key in self._taken_from.get(inode, ()))
         return (0 if row is None else row.nlink) + more - less
 
+    def is_named_here(self, inode: InodeNo) -> bool:
+        """Return whether names that lead to an inode change with what is unsaved here."""
+        given, taken = self._given_to.get(inode, ()), self._taken_from.get(inode, ())
+        more = any(self.there(key) != inode for key in given)
+        return more or any(self.there(key) == inode for key in taken)
+
     def parent_of(self, folder: InodeNo) -> InodeNo:
         """Return where a directory lies once all that stands is done."""
         for parent, _ in self._given_to.get(folder, ()):

@@ -142,12 +142,16 @@ def _marked(
 def _if_different(
     draft: Draft, inode: InodeNo, row: LocalInode | Gone | None, theirs: InodeRow
 ) -> LocalInode | Gone | None:
-    """Return a row only if it says something new; then its ctime is the later one."""
+    """Return a row only if it says something new; then its ctime is the later one.
+
+    One that a name was given to or taken from stays: where others remove it later, the name counts.
+    """
     if not isinstance(row, LocalInode):
         return row
     was, mine = as_local(theirs), draft.rows.get(inode)
     is_same = replace(row, ctime_ns=was.ctime_ns) == was
-    if is_same and (inode not in draft.edited or inode in draft.unedited):
+    is_edited = inode in draft.edited and inode not in draft.unedited
+    if is_same and not is_edited and not draft.is_named_here(inode):
         return None
     ctime_ns = mine.ctime_ns if isinstance(mine, LocalInode) else row.ctime_ns
     return replace(row, ctime_ns=max(ctime_ns, was.ctime_ns))

@@ -664,6 +664,20 @@ def test_many_entries_one_after_the_other() -> None:
     assert "e/ours" in shown
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_name_keeps_the_row_that_it_leads_to(is_folder: bool) -> None:
+    """A rename would lead to nothing where others do the same chmod, and remove it after that."""
+    two = Two(tree)
+    path = "d/e" if is_folder else "d/f"
+    two.theirs.chmod(path, 0o600)
+    two.volume.commit(two.theirs)
+    two.ours.rename(path, "moved")
+    two.ours.chmod("moved", 0o600)
+    two.volume.deliver(two.ours)
+    (two.theirs.rmdir if is_folder else two.theirs.unlink)(path)
+    assert two.meet()["moved"] == (None if is_folder else b"f")
+
+
 def test_rows_that_nobody_contests_are_left_alone() -> None:
     """Each commit of another would cost as much as all that is unsaved here."""
     two = Two(tree)

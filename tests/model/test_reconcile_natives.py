@@ -60,14 +60,15 @@ def spelled(
     inodes: dict[InodeNo, LocalInode | Gone],
     names: dict[DirentKey, LocalDirent | Gone],
     content: FileContent | None,
+    edited: InodeNo = FILE,
 ) -> tuple[Operation, ...]:
-    """Return what a commit of such rows says."""
+    """Return what a commit of such rows says; `content` is that of the file `edited`."""
     changes = [
         InodeChange(
             inode,
             base.inode(inode),
             row if isinstance(row, LocalInode) else None,
-            content if isinstance(row, LocalInode) and row.kind is Kind.FILE else None,
+            content if isinstance(row, LocalInode) and inode == edited else None,
         )
         for inode, row in inodes.items()
     ]
@@ -93,7 +94,8 @@ def meet(theirs: Side, ours: Side, *, edited: bool = False) -> tuple[Committed, 
     left = {inode: row for inode, row in inodes.items() if row is not None}
     left_names = {key: row for key, row in names.items() if row is not None}
     content = ours.content if edited else None
-    return after.replayed(spelled(after, left, left_names, content)), rebased
+    number = numbers.get(FILE, FILE)
+    return after.replayed(spelled(after, left, left_names, content, number)), rebased
 
 
 def _moved(row: LocalDirent | Gone, rebased: Rebased) -> LocalDirent | Gone:
