@@ -162,8 +162,6 @@ class Unsaved(UnsavedReading):
         self._moving: Collection[InodeNo] = ()
         self._dropped: list[InodeNo] = []
         """Files without a name that go once rows may be changed again."""
-        self.rebases = 0
-        """How often rows were moved over what others committed."""
 
     # Changes
 
@@ -285,7 +283,6 @@ class Unsaved(UnsavedReading):
         at = self._journal.append(body, urgent=True)
         self._state.rebase(body, at.serial, at.segment)
         self._dropped = [rebased.numbers.get(inode, inode) for inode in self._dropped]
-        self.rebases += 1
         self._note_news(at.segment)
         await self._journal.sync()
 
