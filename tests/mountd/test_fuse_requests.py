@@ -28,6 +28,10 @@ class Mount:
     error: BaseException | None = None
     counts: Counter[str] = field(default_factory=Counter)
     serial: "itertools.count[int]" = field(default_factory=itertools.count)
+    noted: int = 0
+
+    def note_request(self) -> None:
+        self.noted += 1
 
     async def load(self, missing: NotLoaded) -> None:
         if self.error is not None:
@@ -48,6 +52,7 @@ async def test_a_request_waits_for_what_has_to_be_loaded() -> None:
     assert await mount.look(b"name") == b"NAME"
     assert mount.loaded == BLOCKS
     assert mount.counts == {"look": 1}
+    assert mount.noted == 1
 
 
 @pytest.mark.parametrize(
