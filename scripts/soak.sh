@@ -129,7 +129,8 @@ kills_part() {
 
 models_part() {
     BLOBFS_MODEL_EXAMPLES=$MODELS long_test tests/sync/test_model.py \
-        tests/volume/test_namespace_model.py tests/model/test_reconcile_laws.py
+        tests/volume/test_namespace_model.py tests/model/test_reconcile_laws.py \
+        tests/sync/test_another_tool.py
 }
 
 fuzz_part() {
