@@ -177,12 +177,17 @@ class Mount:
         it has replayed what comes before: entries up to `seq`.
         """
         if self.place is not None:
-            while self.place.engine.tree.position.seq < seq:
-                with trio.move_on_after(0.001):  # a thread writes it
-                    await self.ended.wait()
+            await self.wait_replayed(seq)
             self.kill()
         await self.ended.wait()
         self.start()
+
+    async def wait_replayed(self, seq: int) -> None:
+        """Return when the tree is at `seq`, or behind it: others' entries follow own ones."""
+        assert self.place is not None
+        while self.place.engine.tree.position.seq < seq:
+            with trio.move_on_after(0.001):  # a thread writes it
+                await self.ended.wait()
 
     def kill(self) -> None:
         """Leave what is on the disk now to the next run."""
@@ -326,6 +331,7 @@ class Teller:
         await engine.save()
         assert engine.pusher.is_clean
         assert engine.unsaved.intent is None
+        await mount.wait_replayed(client.seq)
         assert engine.tree.position.seq == client.seq
 
     async def _names(self) -> list[set[str]]:
