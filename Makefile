@@ -39,7 +39,7 @@ check: $(PROJECT_STAMP)  ## format, lint, types, layers: what needs no run
 bench: $(PROJECT_STAMP)  ## speed and memory beside their targets; ONLY=name, JSON=file
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json $(JSON))
 
-soak: $(PROJECT_STAMP)  ## the long tests; ONLY="fio stress python kills models fuzz"
+soak: $(PROJECT_STAMP)  ## the long tests; ONLY="fio stress python kills hammer models fuzz"
 	@scripts/soak.sh $(ONLY)
 
 format: $(PROJECT_STAMP)  ## bring the sources into shape

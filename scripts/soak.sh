@@ -1,11 +1,12 @@
 #!/bin/sh
-# Run the long tests, or the parts of them that are named: fio stress python kills models
+# Run the long tests, or the parts of them that are named: fio stress python kills hammer models
 # fuzz.
 #
 # The first three work on a mount of a folder. After each, everything is saved, and a machine that
 # has never seen the bucket has to read the same. A part that fails does not keep the others from
 # running. STRESS_S: seconds for each stressor. KILLS: how many daemons are killed, and how often the
-# power is cut. MODELS: how many lives of a client. EXAMPLES: how many for each test that fuzzes.
+# power is cut. HAMMER_S: seconds for which several mounts hammer one tree. MODELS: how many lives
+# of a client. EXAMPLES: how many for each test that fuzzes.
 #
 # What was printed and logged stays in build/soak/, and a bucket that was read otherwise than it was
 # written where it is. Exits 1 when something failed or is not installed.
@@ -16,6 +17,7 @@ STRESS_S=${STRESS_S:-15}
 KILLS=${KILLS:-200}
 EXAMPLES=${EXAMPLES:-1000000}
 MODELS=${MODELS:-5000}
+HAMMER_S=${HAMMER_S:-3600}
 STRESS_AT_MOST_S=300
 PYTHON_TESTS="test_glob test_mmap test_os test_pathlib test_posix test_shutil test_sqlite3
     test_tarfile test_tempfile test_zipfile"
@@ -130,7 +132,11 @@ kills_part() {
 models_part() {
     BLOBFS_MODEL_EXAMPLES=$MODELS long_test tests/sync/test_model.py \
         tests/volume/test_namespace_model.py tests/model/test_reconcile_laws.py \
-        tests/sync/test_another_tool.py
+        tests/sync/test_another_tool.py tests/sync/test_many_random.py
+}
+
+hammer_part() {
+    BLOBFS_SOAK_HAMMER_S=$HAMMER_S long_test tests/e2e/test_hammering.py
 }
 
 fuzz_part() {
@@ -145,7 +151,7 @@ python_with_tests() {
 }
 
 mkdir -p "$logs"
-for part in ${*:-fio stress python kills models fuzz}; do
+for part in ${*:-fio stress python kills hammer models fuzz}; do
     say "$part"
     case $part in
     fio) if need fio fio; then on_a_mount fio_part; fi ;;
@@ -153,6 +159,7 @@ for part in ${*:-fio stress python kills models fuzz}; do
     python) if python_with_tests; then on_a_mount python_part; fi ;;
     kills) kills_part ;;
     models) models_part ;;
+    hammer) hammer_part ;;
     fuzz) fuzz_part ;;
     *) fail "no such part: $part" ;;
     esac

@@ -16,7 +16,7 @@ from blobfs.types import ROOT_INODE
 from blobfs.volume.unsaved import Moving
 from tests.sync.place import Place, opened_place
 
-LIVES = int(os.environ.get("BLOBFS_SOAK_MODELS", "0")) or 12
+LIVES = int(os.environ.get("BLOBFS_MODEL_EXAMPLES", "0")) or 12
 """As many different ones."""
 STEPS = 40
 FOLDERS = ("", "a/", "b/", "a/c/")
