@@ -11,6 +11,7 @@ from blobfs.errors import Unreachable
 from blobfs.stores.faulty import FaultyStore
 from blobfs.stores.memory import MemoryStore
 from blobfs.volume.room import Disk, Room
+from blobfs.volume.unsaved import UNASKED_BYTES
 from tests.sync.place import opened_place
 
 
@@ -88,6 +89,6 @@ async def test_a_writer_who_waits_just_after_a_look_is_heard(
             await place.write("f", b"1")
             await trio.testing.wait_all_tasks_blocked()  # it was looked at, and is not due
             place.engine.unsaved._room = Room(1, lambda: Disk(0, 0))
-            nursery.start_soon(place.engine.unsaved.wait_for_room, 1)
+            nursery.start_soon(place.engine.unsaved.wait_for_room, UNASKED_BYTES + 1)
             await saving.wait()
             nursery.cancel_scope.cancel()
