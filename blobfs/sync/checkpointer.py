@@ -15,6 +15,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError
+from blobfs.model.backoff import backoff_s
 from blobfs.sync.checkpoint import CheckpointWriter, seq_of
 from blobfs.sync.checkpoint_making import CheckpointSizes
 from blobfs.types import MIB
@@ -96,5 +97,5 @@ class Checkpointer:
             self._failures,
             problem,
         )
-        longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1))
-        await trio.sleep(longest_s * (0.5 + self._env.chance() / 2))
+        chance = self._env.chance()
+        await trio.sleep(backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S, chance))

@@ -9,6 +9,7 @@ from blobfs.errors import BlobfsError, NotFound
 from blobfs.formats.client import ClientRecord, decode_client
 from blobfs.formats.keys import CLIENTS, parse_client_key
 from blobfs.stores.base import Store
+from blobfs.sync.slots import list_all
 from blobfs.types import ObjectInfo
 from blobfs.volume.client import bound_client
 from blobfs.volume.presence import look
@@ -51,14 +52,9 @@ async def read_clients(store: Store, state_dir: Path) -> list[KnownClient]:
                 found.append(client)
 
     async with trio.open_nursery() as nursery:
-        token = None
-        while True:
-            page = await store.list(CLIENTS, token=token)
-            for info in page.objects:
-                if parse_client_key(info.key) is not None:
-                    nursery.start_soon(read, info)
-            if (token := page.next_token) is None:
-                break
+        async for info in list_all(store, CLIENTS):
+            if parse_client_key(info.key) is not None:
+                nursery.start_soon(read, info)
     own = await bound_client(state_dir)
     found = [replace(each, is_this=own is not None and each.id == own.hex()) for each in found]
     return sorted(found, key=lambda client: (-client.heard_ns, client.id))

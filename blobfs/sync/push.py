@@ -18,6 +18,7 @@ import trio
 
 from blobfs.env import Env
 from blobfs.errors import BlobfsError
+from blobfs.model.backoff import backoff_s
 from blobfs.model.changes import Covered, DirentKey
 from blobfs.model.difference import operations_for
 from blobfs.model.rebase import Foreign
@@ -399,9 +400,9 @@ class Pusher:
         )
         if not error.transient or self._failures >= PATIENT_FAILURES:
             self._unsaved.set_saving(str(error))
-        longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1))
+        chance = self._env.chance()
         self._hurried = trio.Event()
-        with trio.move_on_after(longest_s * (0.5 + self._env.chance() / 2)):
+        with trio.move_on_after(backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S, chance)):
             await self._hurried.wait()
 
     def _left_over(self) -> set[InodeNo]:

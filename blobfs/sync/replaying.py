@@ -123,12 +123,12 @@ class Replayer:
             BlobfsError: a part of the tree is not here, and the store failed us.
         """
         rest = tuple(landed)
+        await self._tree.load_keys(named_keys(each.entry for each in rest))
         while rest:
             rest = rest[await self._replay_some(rest) :]
 
     async def _replay_some(self, landed: Sequence[Landed]) -> int:
         """Replay the first of these entries; return how many, perhaps none yet."""
-        await self._tree.load_keys(named_keys(each.entry for each in landed))
         numbers = await self._numbers()
         contents = frozenset(_contents(landed))
         try:
@@ -261,9 +261,7 @@ class Replayer:
         match operation:
             case PutDirent() | DropDirent():
                 return self._touches_name(operation)
-            case SetContent():
-                return operation.inode in rows or operation.inode in held
-            case AddLinks():
+            case SetContent() | AddLinks():
                 return operation.inode in rows or operation.inode in held
             case SetXattr() | Detach():
                 return operation.inode in rows

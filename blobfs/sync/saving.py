@@ -102,17 +102,7 @@ def put_together(
     log = Log(bucket.store, env, local.identity.client, local.settings.note)
     checkpointer = _checkpointer(bucket.store, env, local, checkpoints)
     programs, numbering = Programs(), Numbering(local, env)
-    replayer = Replayer(
-        tree=tree,
-        unsaved=unsaved,
-        orphans=orphans,
-        programs=programs,
-        equality=Equality(unsaved, tree, contents),
-        numbers=numbering.numbers,
-        host=platform.node(),
-        look=look,
-        env=env,
-    )
+    replayer = _replayer(env, local, orphans, contents, programs, numbering, look)
     committer = _committer(
         bucket.store, log, env, local, orphans, replayer, stager, uploads, checkpointer
     )
@@ -133,19 +123,41 @@ def put_together(
     )
     programs.listeners.append(pusher.note_foreign)
     return Saving(
-        log,
-        committer,
-        pusher,
-        Puller(committer=committer, log=log, programs=programs, env=env),
-        checkpointer,
-        ahead,
-        uploads,
-        orphans,
-        contents,
-        settling,
-        programs,
-        numbering,
-        trash,
+        log=log,
+        committer=committer,
+        pusher=pusher,
+        puller=Puller(committer=committer, log=log, programs=programs, env=env),
+        checkpointer=checkpointer,
+        ahead=ahead,
+        uploads=uploads,
+        orphans=orphans,
+        contents=contents,
+        settling=settling,
+        programs=programs,
+        numbering=numbering,
+        trash=trash,
+    )
+
+
+def _replayer(
+    env: Env,
+    local: LocalState,
+    orphans: Orphans,
+    contents: Contents,
+    programs: Programs,
+    numbering: Numbering,
+    look: NativeLook | None,
+) -> Replayer:
+    return Replayer(
+        tree=local.tree,
+        unsaved=local.unsaved,
+        orphans=orphans,
+        programs=programs,
+        equality=Equality(local.unsaved, local.tree, contents),
+        numbers=numbering.numbers,
+        host=platform.node(),
+        look=look,
+        env=env,
     )
 
 

@@ -29,6 +29,7 @@ from blobfs.formats.commit import DropNative
 from blobfs.formats.rows import Native
 from blobfs.formats.tables import Kept, kept_of
 from blobfs.formats.version import is_same_version, spell_version
+from blobfs.model.backoff import backoff_s
 from blobfs.model.changes import LocalInode
 from blobfs.model.listing import RESERVED_NAME, to_segment
 from blobfs.stores.base import Store
@@ -280,5 +281,5 @@ class Trash:
             self._failures,
             problem,
         )
-        longest_s = min(LONGEST_PAUSE_S, self._rules.first_pause_s * 2 ** (self._failures - 1))
-        await trio.sleep(longest_s * (0.5 + self._env.chance() / 2))
+        first_s, chance = self._rules.first_pause_s, self._env.chance()
+        await trio.sleep(backoff_s(self._failures, first_s, LONGEST_PAUSE_S, chance))
