@@ -1,7 +1,8 @@
 """Open the volume of a bucket as a mount does, without front-end, and do what programs do."""
 
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -191,3 +192,9 @@ async def opened_place(
             read_only=engine.is_read_only,
         )
         yield Place(engine, namespace, env)
+
+
+def copy_if_there(source: str, target: str) -> None:
+    """Copy a file, unless a thread of the living has just renamed it."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)

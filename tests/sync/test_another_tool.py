@@ -31,6 +31,7 @@ from blobfs.types import ROOT_INODE
 from tests.contracts.core_files import CoreFiles
 from tests.contracts.files import Handle, Stat
 from tests.core import Core, opened_core
+from tests.sync.place import copy_if_there
 from tests.sync.small import OFTEN
 
 T = TypeVar("T")
@@ -210,7 +211,7 @@ class Life:
     async def kill(self) -> None:
         """Go on with what lies on the disk now; the old daemon has no disk any more."""
         left, here = self._generation(self.generation + 1), self._generation(self.generation)
-        shutil.copytree(here / "state", left / "state", copy_function=_copy_if_there)
+        shutil.copytree(here / "state", left / "state", copy_function=copy_if_there)
         self.generation += 1
         await self.mounts.aclose()
         await self.mount()
@@ -372,12 +373,6 @@ async def _cell(handle: Handle, offset: int) -> bytes | None:
 
 def _words(found: dict[bytes, Cells]) -> set[bytes]:
     return {word for cells in found.values() for word in cells if word}
-
-
-def _copy_if_there(source: str, target: str) -> None:
-    """Copy a file, unless a thread of the living has just renamed it."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(source, target)
 
 
 def _is_outage(group: BaseExceptionGroup[Exception]) -> bool:

@@ -37,6 +37,7 @@ from tests.contracts.core_files import CoreFiles
 from tests.core import Core, opened_core
 from tests.oracle import EXCHANGE
 from tests.sync.both import Do, Moment, OracleProgram, Program, Seen, seen
+from tests.sync.place import copy_if_there
 from tests.sync.small import OFTEN
 
 T = TypeVar("T")
@@ -415,7 +416,7 @@ class Killed:
 
     def keep(self, here: Path, left: Path) -> None:
         """Make a copy of the state folder as it is."""
-        shutil.copytree(here, left)
+        shutil.copytree(here, left, copy_function=copy_if_there)
 
 
 class Halting(Layer):
